@@ -23,6 +23,7 @@ from modeltoll.ledger.from_url import open_ledger
 from modeltoll.pricing.calibration_file import load_calibration
 from modeltoll.pricing.leak_samples import save_leaks
 from modeltoll.records import Caller, Charge, Leaks, LogEntry, Work
+from modeltoll.settlement_records import Receipt
 
 KIND_MEMBERS = {"name", "rows", "mean_units", "interval", "p99_ms", "max_log_evidence"}
 
@@ -124,7 +125,7 @@ def test_the_table_has_words_for_the_promise_and_both_times(document):
         "at most 1?",
         "a row without a gateway",
         "the gateway's own time",
-        "largest log evidence",
+        "log evidence",
     ):
         assert words in result.stdout
 
@@ -216,6 +217,46 @@ def test_files_are_named_once():
         RowSources(None, None, True, kinds="blur")
 
 
+def test_a_raised_tax_is_said(tmp_path):
+    """With no tolerance at all the errors of a kind's law are found in 100,000 rows, so the tax is raised, and said to be."""
+    kind = rows(2000, 0.5, 0.5, seed=10, classes=1)
+    save_leaks(tmp_path / "l.npz", NAMES, {"honest": rows(1000, classes=1), "kind:blur": kind})
+    options = ["--unit-ms", 10, "--rho", 0, "--rho0", 0, "--json", tmp_path / "out.json"]
+    result = run("--leaks", tmp_path / "l.npz", "--out", tmp_path / "t.json", *options)
+    assert result.exit_code == 0, result.output
+    terms = json.loads((tmp_path / "out.json").read_text())["suspicion"]
+    assert terms["rho0"] > terms["asked_rho0"] == 0.0
+    assert f"rho0 was raised from 0 to {terms['rho0']:g}" in " ".join(result.stderr.split())
+    assert load_calibration(tmp_path / "t.json").suspicion.rho0 == terms["rho0"]
+
+
+def test_a_kind_that_no_tax_frees_fails_and_writes_nothing(tmp_path, monkeypatch):
+    """The steps of the tax are made too small for the errors of the kind's law."""
+    from modeltoll.pricing import rehearsal  # noqa: PLC0415
+
+    monkeypatch.setattr(rehearsal, "RHO0_STEPS", (1e-6,))
+    kind = rows(2000, 0.5, 0.5, seed=10, classes=1)
+    save_leaks(tmp_path / "l.npz", NAMES, {"honest": rows(1000, classes=1), "kind:blur": kind})
+    options = ["--unit-ms", 10, "--rho", 0, "--rho0", 0]
+    result = run("--leaks", tmp_path / "l.npz", "--out", tmp_path / "t.json", *options)
+    assert result.exit_code == 1
+    assert "no tariff was written: blur would be suspected after" in " ".join(result.stderr.split())
+    assert not (tmp_path / "t.json").exists()
+
+
+def test_a_novelty_that_knows_other_kinds_than_the_calibration_is_reported(document, leaks, tmp_path):
+    _, result, _ = document
+    assert "novelty was fitted without kinds" in " ".join(result.stderr.split())
+    clean = Leaks(
+        (*NAMES, "novelty:clean"), np.concatenate([rows(400).values, rows(400, seed=1).values[:, 1:]], axis=1)
+    )
+    save_leaks(tmp_path / "clean.npz", clean.measures, {"honest": clean})
+    result = run("--leaks", tmp_path / "clean.npz", "--out", tmp_path / "t.json", "--unit-ms", 10)
+    assert result.exit_code == 0, result.output
+    assert "a measure was fitted with kinds, and none are declared here" in " ".join(result.stderr.split())
+    assert load_calibration(tmp_path / "t.json").measures == NAMES
+
+
 def test_a_busy_machine_is_reported(monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
     monkeypatch.setattr(os, "getloadavg", lambda: (3.0, 0.0, 0.0))
@@ -229,8 +270,12 @@ def shadow(tmp_path_factory):
     """Settings of a gateway in shadow mode, and its ledger's log: two callers, classes, and leaks without kinds."""
     folder = tmp_path_factory.mktemp("shadow")
     keys = [
-        {"name": name, "sha256": hashlib.sha256(name.encode()).hexdigest(), "known_honest": name == "anna"}
-        for name in ("anna", "odd")
+        {
+            "name": name,
+            "sha256": hashlib.sha256(name.encode()).hexdigest(),
+            "known_honest": name in {"anna", "late", "new"},
+        }
+        for name in ("anna", "odd", "late", "new")
     ]
     model = {
         "tariff": "tariff.json",
@@ -250,10 +295,13 @@ def shadow(tmp_path_factory):
 
 
 async def _log(url):
+    """Callers anna and odd in shadow mode; late, whose tolls of 300 rows are paid, and new, who paid for none."""
     sent = {"anna": rows(2200, classes=2), "odd": rows(400, 3.0, -2.0, seed=4, classes=2)}
+    sent |= {"late": rows(400, 1.0, 1.0, seed=5, classes=2), "new": rows(100, seed=6, classes=2)}
     names = (*NAMES, "novelty:clean")
     async with open_ledger(url) as ledger:
         for name, leaks in sent.items():
+            mode = "sealed" if name in {"late", "new"} else "shadow"
             caller = Caller(f"key:{name}")
             for start in range(0, len(leaks.values), 100):
                 some = slice(start, start + 100)
@@ -269,10 +317,12 @@ async def _log(url):
                     tuple(map(tuple, values.tolist())),
                     (0.5,) * 100,
                     Work(0.1, 100, 0.1),
-                    "shadow",
+                    mode,
                     tuple(leaks.classes[some].tolist()),
                 )
                 await ledger.bill(caller, entry)
+        receipt = Receipt(b"r" * 16, expires=4e9, rows=300)
+        await ledger.settle(Caller("key:late"), [receipt], None, 2e9)
 
 
 def test_the_log_gives_classes_callers_and_clean_columns_and_marked_keys_are_kinds(shadow, tmp_path):
@@ -285,8 +335,11 @@ def test_the_log_gives_classes_callers_and_clean_columns_and_marked_keys_are_kin
     assert stored.clean_scores is not None
     assert stored.coordinates == NAMES
     assert {"class 0", "class 1"} <= {kind.name for kind in stored.kinds}
-    assert [kind.label for kind in stored.kinds if kind.role == "caller"] == ["key:anna"]
-    assert {each["label"] or "-" for each in found["callers"]} == {"key:anna", "-"}
+    own = {kind.label: kind.rows for kind in stored.kinds if kind.role == "caller"}
+    assert list(own) == ["key:anna", "key:late"]
+    assert own["key:late"] == 240, "of the 300 rows that it has paid for, a fifth is held back"
+    assert "key:new has settled 0 rows before any suspicion" in " ".join(result.stderr.split())
+    assert {each["label"] or "-" for each in found["callers"]} == {"key:anna", "key:late", "-"}
     assert len(found["would_free"]) == 1
 
 
@@ -296,5 +349,5 @@ def test_keys_are_named_as_in_the_settings(shadow, tmp_path, named):
     assert result.exit_code == 0, result.output
     labels = sorted(kind.label for kind in load_calibration(tmp_path / "t.json").kinds if kind.role == "caller")
     assert "key:anna" in labels
-    assert len(labels) == 2
+    assert len(labels) == 3
     assert_refused(2, "there are no rows of 'zoe'", shadow, "--from-ledger", "--unit-ms", 10, "--known-honest", "zoe")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from modeltoll.bench.evasions.fillers import FILLERS
 from modeltoll.bench.evasions.registry import NO_EVASION
 from modeltoll.bench.report.aggregate import Results
+from modeltoll.bench.report.kinds import honest_kinds, strangers, trade_off
 from modeltoll.bench.report.model import Section
 from modeltoll.bench.report.paper import TABLE_2
 from modeltoll.bench.report.tables import defences, live
@@ -24,11 +25,15 @@ __all__ = [
     "bench_evasions",
     "bench_fillers",
     "bench_honest",
+    "bench_kinds",
     "bench_live",
+    "bench_strangers",
     "bench_thefts",
+    "bench_trade_off",
 ]
 
 OURS, PUBLISHED = "conformal", "published"
+_IN_A_TABLE = ("abandoning", "bank", "unpaid")  # evasions that have levels, and no table of their own
 _TARGETS = {
     "mnist": {1: 5400, 10: 5400, 100: 5100, 1000: 2400},
     "fashion": {1: 1500, 10: 1500, 100: 1350, 1000: 100},
@@ -107,10 +112,10 @@ def bench_fillers(dataset: str) -> str:
 
 
 def bench_evasions(dataset: str) -> str:
-    """Evasions without levels: choosing cheap rows, replay, a graphics card."""
+    """Evasions without a curve: banks, changed images, choosing cheap rows, unpaid tolls, replay, a graphics card."""
     rows = []
     for ours, published in _paired(_found("evasions", dataset)):
-        if not ours["evasion"].rpartition("-")[2].isdigit() or ours["evasion"].startswith("abandoning"):
+        if not ours["evasion"].rpartition("-")[2].isdigit() or ours["evasion"].startswith(_IN_A_TABLE):
             bought = f"{ours['queries']:,} of {ours['asked']:,}"
             rows.append([f"{ours['attack']}, {ours['evasion']}", bought, *_ratios(ours, published)])
     results = _found("evasions", dataset)
@@ -127,6 +132,24 @@ def bench_honest(dataset: str) -> str:
         )
     head = ["honest caller", "rows", "published toll", "our toll", "p50 wait", "p99 wait", "under suspicion"]
     return table(head, rows) + _source(results)
+
+
+def bench_kinds(dataset: str) -> str:
+    """What callers of each kind, class and mixture pay under our toll, as it is, with rho0 raised, and without kinds."""
+    results = _found("honest", dataset)
+    return _without(honest_kinds(results), "data set") + _source(results)
+
+
+def bench_strangers(dataset: str) -> str:
+    """What thieves of each family pay, known and unknown."""
+    results = _found("strangers", dataset)
+    return _without(strangers(results), "data set", "attack") + _source(results)
+
+
+def bench_trade_off(dataset: str) -> str:
+    """The worst honest kind beside each thief, over rho and the declared kinds."""
+    results = _found("trade-off", dataset)
+    return _without(trade_off(results), "data set") + _source(results)
 
 
 def bench_defences(dataset: str) -> str:

@@ -11,7 +11,8 @@ def demo(data: str) -> str:
     """A run of the demo, caller by caller."""
     result = read(f"demo/{data}")
     honest = result["honest"]
-    rows = [["honest caller", "1", str(honest["queries"]), f"**{honest['mean_ratio']:.2f}x**", ""]]
+    callers = result.get("honest_callers", [{"name": "honest caller", **honest}])
+    rows = [[each["name"], "1", str(each["queries"]), f"**{each['mean_ratio']:.2f}x**", ""] for each in callers]
     for thief in result["thieves"]:
         fillers = thief["requests"] - thief["queries"]
         queries = f"{thief['queries']} + {fillers} fillers" if fillers else str(thief["queries"])

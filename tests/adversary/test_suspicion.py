@@ -84,6 +84,10 @@ class Counter:
                 return number
         raise AssertionError(f"not suspected after {most} stolen rows")
 
+    def is_left(self, rows, most):
+        """Whether the thief is unsuspected after some of so many of these rows, sent one by one."""
+        return any(not self.send(next(rows)[None]).suspected for _ in range(most))
+
     def evidence(self, caller=THIEF):
         return asyncio.run(self.ledger.account(caller, MODEL)).evidence
 
@@ -133,6 +137,18 @@ def test_honest_rows_after_a_theft_do_not_wash_it_off(counter):
         verdict = counter.send(honest(50, counter.rng))
     assert verdict.suspected
     assert counter.evidence().finished_log > 50.0
+
+
+@pytest.mark.parametrize("cheapest", [True, False])
+def test_who_stops_at_the_limit_and_sends_honest_rows_until_it_is_left_gets_few_rows(counter, cheapest):
+    """After each alarm honest rows, ordinary or the cheapest ones, until there is no suspicion; then the next stolen row."""
+    pool = honest(6000, counter.rng)
+    rarest = counter.tariff.assess(Leaks(MEASURES, pool), counter.rng).rarest
+    rows = iter(pool[rarest > 0.5] if cheapest else pool)
+    taken = 1
+    while not counter.send(stolen(1, counter.rng)).suspected or counter.is_left(rows, 500):
+        taken += 1
+        assert taken <= 3 * ALONE
 
 
 def test_a_new_tariff_is_no_amnesty_and_no_accusation(counter):

@@ -14,12 +14,18 @@ from modeltoll.bench.defences.registry import DEFENCES, make_defence, make_detec
 from modeltoll.bench.evasions.evasion import Cover
 from modeltoll.bench.evasions.registry import EVASIONS, NO_EVASION
 from modeltoll.bench.honest.distribution_shifts import KINDS, ORDINARY, jittered
+from modeltoll.simulation.traffic import Rows
 from modeltoll.testing.bench_plugins import check_defence, check_detector, check_evasion, check_kind, check_victim
 
 RNG = np.random.default_rng(0)
-STOLEN = RNG.lognormal(1.0, 1.0, (40, 2))
+STOLEN = Rows(RNG.lognormal(1.0, 1.0, (40, 2)), np.arange(40) % 7)
 COVER = Cover(
-    RNG.lognormal(size=(60, 2)), RNG.random((30, 2)), np.zeros((1, 2)), 0.01, lambda rows: rows.sum(axis=1), False
+    Rows(RNG.lognormal(size=(60, 2)), np.arange(60) % 5),
+    Rows(RNG.random((30, 2))),
+    Rows(np.zeros((1, 2))),
+    0.01,
+    lambda rows: rows.leaks.sum(axis=1),
+    False,
 )
 SCORES = RNG.dirichlet(np.full(6, 0.3), 50)
 COLOURS = Images(RNG.random((12, 9, 9, 3)), np.arange(12) % 3)
@@ -39,14 +45,14 @@ def fillers_of(name):
 
 def test_middling_fillers_are_one_honest_row_near_the_median():
     (middle,) = np.unique(fillers_of("middling-4"), axis=0)
-    shares = (COVER.honest < middle).mean(axis=0)
+    shares = (COVER.honest.leaks < middle).mean(axis=0)
     assert (np.abs(shares - 0.5) < 0.2).all()
 
 
 def test_imitating_fillers_are_honest_rows_of_the_more_expensive_half():
     prices = COVER.price(COVER.honest)
     found = {tuple(row) for row in fillers_of("imitating-4")}
-    assert found == {tuple(row) for row in COVER.honest[prices >= np.median(prices)]}
+    assert found == {tuple(row) for row in COVER.honest[prices >= np.median(prices)].leaks}
 
 
 @pytest.mark.parametrize("name", [name for name, spec in DEFENCES.built_in.items() if spec.answers])

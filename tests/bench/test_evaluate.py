@@ -12,7 +12,7 @@ import pytest
 
 from modeltoll.bench import checks
 from modeltoll.bench.artifact_files import DamagedFile
-from modeltoll.bench.evaluate import ExperimentContext, evaluate_extraction, evaluate_honest
+from modeltoll.bench.evaluate import ExperimentContext, evaluate_extraction, evaluate_honest, workload_rows
 from modeltoll.bench.evasions.registry import EVASIONS
 from modeltoll.bench.experiment import Experiment, ResultOrigin, experiment_of
 from modeltoll.bench.extraction import CloneQuality, StolenData
@@ -31,9 +31,19 @@ from modeltoll.bench.honest.distribution_shifts import ORDINARY
 from modeltoll.bench.honest.workload import WORKLOADS, RequestPattern, pay_for
 from modeltoll.bench.leak_measures import ENTROPY, measure_all
 from modeltoll.bench.result_files import read_results
-from modeltoll.bench.toll_schemes import CONFORMAL, DEFAULT_MEASURES, NO_TOLL, PUBLISHED, build_toll
+from modeltoll.bench.targets import PATCHES
+from modeltoll.bench.toll_schemes import (
+    CLASSES_ONLY,
+    CONFORMAL,
+    DEFAULT_MEASURES,
+    NO_TOLL,
+    PUBLISHED,
+    UNKNOWN_STRANGERS,
+    WITHOUT_KINDS,
+    build_toll,
+)
 from modeltoll.errors import SettingsError
-from modeltoll.pricing.leak_samples import select_measures
+from modeltoll.gateway.core.credit import DEFAULT_CREDIT
 from modeltoll.puzzle.counter import Argon2idCounter
 from modeltoll.puzzle.machine_profile import DEFAULT_PROFILE
 from modeltoll.puzzle.precomputed import PrecomputedPool
@@ -151,22 +161,36 @@ def test_other_defences_state_their_cost_to_honest_callers(baseline, stolen):
 def test_request_by_request_costs_what_all_rows_at_once_cost(baseline):
     """The exact path, through accounts as in a ledger, agrees with the batch path."""
     scheme = build_toll(baseline, CONFORMAL, DEFAULT_MEASURES, "digits")
-    leaks = select_measures(baseline.leaks(baseline.honest.leaks), scheme.measures)
+    leaks = baseline.leaks(baseline.honest.rows)
     paid = pay_for(scheme.tariff, leaks, RequestPattern(pause=0.0), USER, scheme.times, np.random.default_rng(0))
-    scenario = Scenario("honest", "honest", "", 1, one_account(baseline.honest.leaks))
+    scenario = Scenario("honest", "honest", "", 1, one_account(baseline.honest.rows))
     outcome = run_scenario(scenario, scheme.toll, USER, scheme.times, np.random.default_rng(0))
     assert np.allclose(paid.work, outcome.charges.seconds)
     assert paid.ratio == pytest.approx(outcome.ratio)
     published = build_toll(baseline, PUBLISHED, "entropy", "digits")
-    rows = select_measures(baseline.leaks(baseline.honest.leaks), published.measures)
-    slowly = pay_for(published.tariff, rows, RequestPattern(), USER, published.times, np.random.default_rng(0))
+    slowly = pay_for(published.tariff, leaks, RequestPattern(), USER, published.times, np.random.default_rng(0))
     at_once = run_scenario(scenario, published.toll, USER, published.times, np.random.default_rng(0))
     assert np.allclose(slowly.work, at_once.charges.seconds)
 
 
+def test_a_suspect_pays_request_by_request_what_all_rows_at_once_cost(baseline, stolen):
+    """With the clean leaks that price suspects, as recorded beside the usual ones."""
+    scheme = build_toll(baseline, CONFORMAL, DEFAULT_MEASURES, "digits")
+    assert "novelty:clean" in baseline.measures
+    thief, rows = Caller("key:thief"), stolen.rows
+    paid = pay_for(scheme.tariff, baseline.leaks(rows), RequestPattern(), thief, scheme.times, np.random.default_rng(0))
+    at_once = scheme.toll.charge(one_account(rows), thief, np.random.default_rng(0))
+    assert at_once.suspected.any()
+    assert np.array_equal(paid.surcharges > 1.0, at_once.suspected)
+    assert np.allclose(paid.work[:60], at_once.seconds[:60], rtol=0.06), "the evidence is known to a tenth of a nat"
+    assert paid.work.sum() == pytest.approx(at_once.seconds.sum(), rel=0.05), (
+        "later the batch looks every 8 % of the rows"
+    )
+
+
 def test_batches_cost_honest_callers_the_same_work(baseline):
     scheme = build_toll(baseline, CONFORMAL, DEFAULT_MEASURES, "digits")
-    leaks = select_measures(baseline.leaks(baseline.honest.leaks), scheme.measures)
+    leaks = baseline.leaks(baseline.honest.rows)
     work = [
         pay_for(scheme.tariff, leaks, pattern, USER, scheme.times, np.random.default_rng(0)).work.sum()
         for pattern in (RequestPattern(), RequestPattern(rows=100), RequestPattern(burst=50, pause=86_400.0))
@@ -176,16 +200,86 @@ def test_batches_cost_honest_callers_the_same_work(baseline):
 
 @pytest.mark.parametrize("workload", WORKLOADS)
 def test_honest_workloads_are_evaluated(baseline, workload):
-    if WORKLOADS[workload].kind not in baseline.kinds:
-        assert workload == "other digits"
+    planned = WORKLOADS[workload]
+    if workload_rows(replace(planned, drawn=min(1, planned.drawn)), baseline, np.random.default_rng(0)) is None:
+        assert planned.kind in {"other digits", "jittered columns", "missing values", "rescaled"}, (
+            "no images have these"
+        )
         return
     result = evaluate_honest(context(baseline, attack="honest", workload=workload))
     assert result.ratio >= 1.0
     assert result.waits["p50"] <= result.waits["p99"] <= result.waits["p999"]
     assert ("ratio_to_batched" in result.honest_cost) == (workload == "batches of 1000")
-    if WORKLOADS[workload].kind == ORDINARY:
+    if planned.drawn:
+        assert result.queries == planned.drawn
+    if planned.kind == ORDINARY:
         assert result.suspected == 0.0
         assert all(check.holds for check in result.checks)
+
+
+def test_a_workload_of_one_class_has_only_rows_of_that_predicted_class(baseline):
+    rows = workload_rows(WORKLOADS["class 3"], baseline, np.random.default_rng(0))
+    assert set(rows.classes.tolist()) == {3}
+    assert len(rows) == (baseline.honest.classes == 3).sum()
+
+
+def test_kinds_free_honest_callers_that_are_suspected_without_them(baseline):
+    """The story of kinds: some declared kind is suspected where all traffic is one kind, none where they are declared."""
+    with_kinds, without = (
+        {
+            name: evaluate_honest(context(baseline, toll, attack="honest", workload=name)).suspected
+            for name in baseline.kinds
+            if WORKLOADS[name].declared
+        }
+        for toll in (CONFORMAL, WITHOUT_KINDS)
+    )
+    assert max(with_kinds.values()) == 0.0
+    assert max(without.values()) > 0.0
+
+
+def test_tolls_know_what_their_operator_declares(baseline):
+    """Kinds, classes and strangers; the thief's family is left out where it is unknown."""
+
+    def known(toll, foreign=""):
+        calibration = build_toll(baseline, toll, DEFAULT_MEASURES, "digits", foreign).calibration
+        roles = {kind.role for kind in calibration.kinds}
+        return roles, {stranger.name for stranger in calibration.strangers}, calibration
+
+    roles, families, calibration = known(CONFORMAL)
+    assert roles == {"all traffic", "class", "declared"}
+    assert families == set(baseline.strangers) == {PATCHES, "noise"}
+    assert {kind.name for kind in calibration.kinds} >= set(baseline.declared)
+    assert known(UNKNOWN_STRANGERS)[1] == {"noise"}
+    assert known(UNKNOWN_STRANGERS, "noise")[1] == {PATCHES}
+    assert known(CLASSES_ONLY)[0] == {"all traffic", "class"}
+    roles, families, calibration = known(WITHOUT_KINDS)
+    assert (roles, families) == ({"all traffic"}, set())
+    assert calibration.measures == ("entropy", "novelty:clean"), "as before kinds, by the measure fitted without them"
+
+
+def test_a_thief_whom_the_operator_knows_pays_at_least_as_much(baseline, stolen):
+    known, unknown = (
+        evaluate_extraction(context(baseline, toll, evasion="accounts-10"), stolen).ratio
+        for toll in (CONFORMAL, UNKNOWN_STRANGERS)
+    )
+    assert known >= 0.95 * unknown
+
+
+def test_fillers_that_are_not_paid_gain_no_more_than_the_credit(baseline, stolen):
+    paid, unpaid = (
+        evaluate_extraction(context(baseline, evasion=name), stolen) for name in ("fresh-fillers-16", "unpaid-16")
+    )
+    assert unpaid.queries == paid.queries == ROWS
+    unit = context(baseline).unit_seconds
+    assert unpaid.work_seconds >= paid.work_seconds - DEFAULT_CREDIT.at(USER, unit) - 17 * ROWS * unit
+    free = evaluate_extraction(context(baseline, NO_TOLL, "", evasion="unpaid-16"), stolen)
+    assert free.ratio == pytest.approx(17.0)
+
+
+def test_the_thief_does_not_pay_the_bank(baseline, stolen):
+    result = evaluate_extraction(context(baseline, NO_TOLL, "", evasion="bank"), stolen)
+    assert (result.queries, result.asked) == (ROWS, ROWS)
+    assert result.ratio == pytest.approx(1.0)
 
 
 def test_a_measure_that_a_target_does_not_have_is_named(baseline):
@@ -255,6 +349,12 @@ def test_a_random_attack_better_than_the_adaptive_one_fails_a_check():
         == {}
     )
     assert checks.check_across_results([document("knockoff-adaptive", 0.7), document("standard", 0.9)]) == {}
+
+
+def test_a_declared_kind_that_pays_too_much_or_is_suspected_fails_a_check():
+    assert all(check.holds for check in checks.kind_promise(2.5, 0.0))
+    assert [check.holds for check in checks.kind_promise(2.6, 0.0)] == [False, True]
+    assert [check.holds for check in checks.kind_promise(1.0, 0.01)] == [True, False]
 
 
 def test_live_seconds_must_agree_within_a_tenth():

@@ -9,7 +9,8 @@ import pytest
 from modeltoll.bench.experiment import Experiment
 from modeltoll.bench.extraction import ExtractionRun
 
-COPYCAT = Experiment("quick", "digits", "copycat", "none", "none", "conformal", "entropy+novelty", "quick", 0, 300)
+NEW = Experiment("quick", "digits", "copycat", "none", "none", "conformal", "entropy+novelty", "quick", 0, 300)
+COPYCAT = replace(NEW, version=1)
 LARGE_HONEST = replace(COPYCAT, suite="honest", dataset="cifar10", attack="honest", queries=0, workload="100,000 rows")
 ABANDONING = replace(
     COPYCAT, suite="evasions", dataset="mnist", evasion="abandoning-1", tariff="published", measure="pate-eps", seed=2
@@ -19,15 +20,10 @@ COMMITTED = {
     "honest/cifar10/honest-100-000-rows-conformal-s0-91307f65.json": LARGE_HONEST,
     "evasions/mnist/copycat-abandoning-1-published-s2-a94d4016.json": replace(ABANDONING, queries=10_000),
 }
-CACHED = {
-    "thefts/mnist-copycat-none-0-19d809517c41.npz": ExtractionRun("mnist", "copycat", "full", 10_000, 0),
-    "thefts/digits-knockoff-none-1-4357c35016a7.npz": ExtractionRun(
-        "digits", "knockoff", "quick", 300, 1, "none", "emnist"
-    ),
-}
+EXTRACTION = ExtractionRun("digits", "knockoff", "quick", 300, 1, "none", "emnist", "dark:0.4")
 
 
-@pytest.mark.parametrize(("name", "plan"), (COMMITTED | CACHED).items())
+@pytest.mark.parametrize(("name", "plan"), COMMITTED.items())
 def test_files_from_before_keys_are_found_by_their_names(tmp_path, name, plan):
     path = tmp_path / name
     path.parent.mkdir(parents=True)
@@ -40,7 +36,8 @@ def test_files_from_before_keys_are_found_by_their_names(tmp_path, name, plan):
     ("name", "plan"),
     {
         "quick/digits/copycat-conformal-s0-43be3ece.json": COPYCAT,
-        "thefts/digits-knockoff-none-1-398fc92eb1d3.npz": CACHED["thefts/digits-knockoff-none-1-4357c35016a7.npz"],
+        "quick/digits/copycat-conformal-s0-b7acebf0.json": NEW,
+        "thefts/digits-knockoff-none-1-026b55e260f9.npz": EXTRACTION,
     }.items(),
 )
 def test_new_names_are_pinned(tmp_path, name, plan):
@@ -48,7 +45,15 @@ def test_new_names_are_pinned(tmp_path, name, plan):
     assert plan.file(tmp_path) == path
 
 
-@pytest.mark.parametrize("plan", [COPYCAT, CACHED["thefts/mnist-copycat-none-0-19d809517c41.npz"]])
+def test_a_result_of_an_earlier_version_is_not_taken_for_one_of_this_version(tmp_path):
+    COPYCAT.file(tmp_path).parent.mkdir(parents=True)
+    for path in COPYCAT.files(tmp_path):
+        path.touch()
+    assert NEW.find(tmp_path) is None
+    assert COPYCAT.find(tmp_path) is not None
+
+
+@pytest.mark.parametrize("plan", [NEW, EXTRACTION])
 def test_every_field_is_in_the_key(plan):
     for one in fields(plan):
         other = "else" if isinstance(getattr(plan, one.name), str) else 77

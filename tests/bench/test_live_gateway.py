@@ -16,8 +16,10 @@ from modeltoll.bench.live_gateway import LiveRun, run_live
 from modeltoll.bench.runner import RunSettings, pending_jobs, run_job
 from modeltoll.bench.suites import SuiteOptions, plan_experiments
 from modeltoll.bench.toll_schemes import CONFORMAL, DEFAULT_MEASURES, build_toll
+from modeltoll.pricing.leak_samples import select_measures, with_clean
 from modeltoll.puzzle.machine_profile import DEFAULT_PROFILE
 from modeltoll.records import Work
+from modeltoll.simulation.traffic import Rows
 
 ROWS = 12
 
@@ -27,7 +29,10 @@ def live_run(prepared, baseline):
     images = prepared.data_split.foreign.x[:ROWS]
     scheme = build_toll(baseline, CONFORMAL, DEFAULT_MEASURES, "digits")
     leak_measures = {name: prepared.leak_measures[name] for name in scheme.measures}
-    leaks = measure_all(leak_measures, prepared.victim.scores(images), images)
+    scores = prepared.victim.scores(images)
+    recorded = with_clean(baseline.measures, scheme.measures)
+    rows = Rows(measure_all(prepared.leak_measures, scores, images), scores.argmax(axis=1))
+    leaks = select_measures(baseline.leaks(rows), recorded)
     return LiveRun(images, leaks, leak_measures, prepared.victim, scheme.calibration)
 
 

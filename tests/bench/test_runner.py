@@ -31,6 +31,7 @@ from modeltoll.errors import ModeltollError, SettingsError
 from modeltoll.formatting import times
 
 OPTIONS = SuiteOptions(attacks=("copycat", "standard"), queries=60)
+QUICK = 120  # results of the quick suite; 12 experiments are with kinds of rows that digits do not have
 
 
 @pytest.fixture
@@ -120,11 +121,11 @@ def test_an_extraction_runs_once_for_all_its_experiments(run):
     planned = plan_experiments("quick", replace(OPTIONS, attacks=("standard",), queries=70))
     for job in pending_jobs(planned, run.results):
         run_job(job, counted)
-    assert len(calls) == 5  # without a defence, and once for each defence that changes answers
+    assert len(calls) == 6  # without a defence, with darkened images, and once for each defence that changes answers
     for path in run.results.rglob("*.json"):
         path.unlink()
     assert all(not job_result.failed for job_result in run_all(pending_jobs(planned, run.results), counted, 1))
-    assert len(calls) == 5
+    assert len(calls) == 6
 
 
 def test_an_interrupted_extraction_leaves_no_partial_file(run):
@@ -219,7 +220,7 @@ def test_every_section_of_the_quick_suite_has_numbers(documents, tmp_path):
     html, text = write_report(documents, tmp_path)
     page, markdown = html.read_text(), text.read_text()
     titles = [section.title for section in report_sections(Results(documents))]
-    assert len(titles) == 12
+    assert len(titles) == 13
     for section in report_sections(Results(documents)):
         assert section.title in markdown
         assert all(len(row) == len(section.table.headings) for row in section.table.rows), section.title
@@ -303,10 +304,10 @@ def test_the_command_runs_reports_and_resumes(tmp_path, workspace):
     ran = CliRunner().invoke(app, command)
     assert ran.exit_code == 0, ran.stderr
     table = json.loads(ran.stdout)
-    assert len(table) == 60
+    assert len(table) == QUICK
     again = CliRunner().invoke(app, command)
     assert again.exit_code == 0
-    assert "60 of them done before" in again.stderr
+    assert f"{QUICK} of them done before" in again.stderr
 
     def report(name):
         shown = CliRunner().invoke(app, ["bench", "report", str(out), "-o", str(tmp_path / name)])
@@ -320,7 +321,7 @@ def test_the_command_runs_reports_and_resumes(tmp_path, workspace):
     assert [path.name for path in out.rglob("*.*")] == ["digits.jsonl"]
     assert report("packed") == before
     packed_too = CliRunner().invoke(app, command)
-    assert "60 of them done before" in packed_too.stderr
+    assert f"{QUICK} of them done before" in packed_too.stderr
     assert json.loads(packed_too.stdout) == table
 
 
@@ -360,11 +361,11 @@ def test_an_interrupted_command_leaves_no_process_and_resumes(
     assert "Traceback" not in output
     assert gone(left), "a process is still running"
     assert not list(tmp_path.rglob("*.part"))
-    assert 0 < done < 60
+    assert 0 < done < QUICK
     again = CliRunner().invoke(app, ["bench", *options])
     assert again.exit_code == 0
     assert f"{done} of them done before" in again.stderr
-    assert len(list(out.rglob("*.json"))) == 60
+    assert len(list(out.rglob("*.json"))) == QUICK
 
 
 @pytest.mark.torch

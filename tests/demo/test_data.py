@@ -5,7 +5,7 @@ import pytest
 
 from modeltoll.bench.datasets import DATA_VARIABLE, DataError
 from modeltoll.demo.data import DATA_LOADERS, SHORT_SIZES, DataSizes
-from modeltoll.demo.scenario import thief_tasks
+from modeltoll.demo.scenario import BANK, FRESH, HONEST, SHIFTED, SPECIALIST, honest_tasks, thief_tasks
 
 
 @pytest.fixture(scope="module")
@@ -14,7 +14,7 @@ def data():
 
 
 def test_parts_have_one_width_and_the_range_of_pixels(data):
-    for rows in (data.private_x, data.calibration, data.test_x, data.honest, data.pictures, data.noise):
+    for rows in (data.private_x, data.calibration, data.test_x, data.honest, data.pictures, data.noise, data.known):
         assert rows.ndim == 2
         assert rows.shape[1] == 64
         assert rows.min() >= 0.0
@@ -35,6 +35,24 @@ def test_the_same_seed_gives_the_same_data(data):
     assert not np.array_equal(data.pictures, other.pictures)
 
 
+def test_the_operators_pictures_are_none_of_the_thieves(data):
+    known = {row.tobytes() for row in data.known}
+    assert len(known) == SHORT_SIZES.strangers
+    assert not known & {row.tobytes() for row in data.pictures}
+
+
+def test_one_honest_caller_has_all_classes_one_has_one_and_one_sends_the_declared_kind(data):
+    tasks = {task.name: task for task in honest_tasks(data, SHORT_SIZES)}
+    label_of = {row.tobytes(): label for row, label in zip(data.test_x, data.test_y, strict=True)}
+    assert len({label_of[row.tobytes()] for row in tasks[HONEST].rows}) == 10
+    assert len({label_of[row.tobytes()] for row in tasks[SPECIALIST].rows}) == 1
+    shifted = tasks[SHIFTED].rows
+    assert len(shifted) == SHORT_SIZES.shifted
+    assert not any(row.tobytes() in label_of for row in shifted)
+    assert np.allclose(shifted, data.of_kind(data.test_x[::-1][: SHORT_SIZES.shifted]))
+    assert all(task.wanted.all() for task in tasks.values())
+
+
 def test_mnist_without_its_files_says_what_to_do(monkeypatch, tmp_path):
     monkeypatch.delenv(DATA_VARIABLE, raising=False)
     with pytest.raises(DataError, match="--data-dir"):
@@ -44,7 +62,7 @@ def test_mnist_without_its_files_says_what_to_do(monkeypatch, tmp_path):
 
 
 def test_thieves_spread_and_dilute_the_same_pictures(data):
-    sizes = DataSizes(pictures=20, noise=5, diluted=4, fillers=2, accounts=5)
+    sizes = DataSizes(pictures=20, plain=10, noise=5, diluted=4, fillers=2, covered=6, bank=7, banked=3, accounts=5)
     small = DATA_LOADERS["digits"](sizes, None, np.random.default_rng(0))
     tasks = {task.name: task for task in thief_tasks(small, small.test_x[0], sizes, np.random.default_rng(0))}
     spread = [request.key for request in tasks["spread"].requests]
@@ -58,3 +76,9 @@ def test_thieves_spread_and_dilute_the_same_pictures(data):
     jittered = tasks["jittered"].rows[~tasks["jittered"].wanted]
     assert len(np.unique(jittered, axis=0)) == 8
     assert np.abs(jittered - small.test_x[0]).max() <= 1 / small.levels + 1e-12
+    assert len(tasks["pictures"].rows) == 10
+    fresh = tasks[FRESH]
+    assert fresh.wanted.tolist() == [False, False, True] * 6
+    assert len(np.unique(fresh.rows, axis=0)) == len(fresh.rows), "no filler is sent twice"
+    assert tasks[BANK].wanted.tolist() == [False] * 7 + [True] * 3
+    assert np.array_equal(tasks[BANK].rows[:7], small.test_x[:7])

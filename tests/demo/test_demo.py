@@ -15,7 +15,10 @@ from modeltoll.demo.report import HEADINGS, table, write_report
 from modeltoll.demo.run import Options, run
 from modeltoll.errors import ModeltollError
 
-SIZES = DataSizes(honest=40, pictures=20, noise=10, diluted=5, accounts=4)
+SIZES = DataSizes(
+    honest=40, specialist=15, shifted=15, pictures=20, plain=15, noise=10, diluted=5, covered=4, bank=8, banked=6,
+    accounts=4, strangers=50, of_kind=60,
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -30,12 +33,15 @@ def test_every_opened_answer_is_the_model_servers_byte_for_byte(outcome):
 
 
 def test_the_honest_caller_solves_everything_and_thieves_are_asked_for_many_times_more_work(outcome):
-    assert outcome.honest.solved == SIZES.honest
+    honest = list(outcome.honest.values())
+    assert [caller.solved for caller in honest] == [SIZES.honest, SIZES.specialist, SIZES.shifted]
+    assert not any(caller.suspected.any() for caller in honest)
+    dearest = max(caller.work.mean() for caller in honest)
     traffic = [line.summary for line in outcome.thieves]
     assert sum(summary.solved for summary in traffic) < sum(len(summary.traffic.requests) for summary in traffic)
     for line in outcome.thieves:
         wanted = int(line.summary.traffic.wanted.sum())
-        assert line.summary.work.sum() / wanted > 10 * outcome.honest.work.mean(), line.name
+        assert line.summary.work.sum() / wanted > 5 * dearest, line.name
 
 
 def test_the_report_has_three_files_with_the_documented_members(outcome, tmp_path):
@@ -44,15 +50,19 @@ def test_the_report_has_three_files_with_the_documented_members(outcome, tmp_pat
     assert set(result) >= {
         "victim", "undefended_ms_per_row", "unit_ms", "honest", "thieves", "answers_compared", "answers_changed", "seconds"
     }  # fmt: skip
-    assert set(result["honest"]) == {"queries", "mean_ratio", "p50_ms", "p99_ms"}
-    assert len(result["thieves"]) == len(outcome.thieves) == 6
+    assert result["honest_callers"][0] == result["honest"]
+    assert len(result["honest_callers"]) == 3
+    for caller in result["honest_callers"]:
+        assert set(caller) == {"name", "queries", "mean_ratio", "p50_ms", "p99_ms", "suspected"}
+    assert len(result["thieves"]) == len(outcome.thieves) == 8
     for thief in result["thieves"]:
         assert set(thief) >= {"name", "accounts", "queries", "solved", "ratio", "paid_seconds", "accuracy", "fidelity"}
+        assert "suspected_from" in thief
     assert (tmp_path / "ratios.png").read_bytes().startswith(b"\x89PNG")
     page = (tmp_path / "report.html").read_text()
     rows = table(outcome)
     assert all(len(row) == len(HEADINGS) for row in rows)
-    assert all(cell in page for cell in rows[1])
+    assert all(cell in page for row in rows[1:4] for cell in row)
 
 
 def test_a_server_that_does_not_start_says_why(tmp_path):

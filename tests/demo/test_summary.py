@@ -8,8 +8,9 @@ from modeltoll.demo.summary import CallerTraffic, summarise
 from modeltoll.records import LogEntry, Work
 
 
-def log_entry(seconds, leak=1.0):
-    return LogEntry(0.0, "victim", 1, ("entropy",), ((leak,),), (0.5,), Work(seconds, 1, seconds), "sealed")
+def log_entry(seconds, leak=1.0, surcharge=1.0):
+    work = Work(seconds, 1, seconds, surcharge=surcharge)
+    return LogEntry(0.0, "victim", 1, ("entropy",), ((leak,),), (0.5,), work, "sealed")
 
 
 def traffic(bodies, wanted=None):
@@ -41,6 +42,14 @@ def test_fillers_count_with_the_toll_but_not_without():
 def test_an_answer_that_differs_from_the_model_servers_is_counted():
     summary = summarise(traffic([b"a", b"x"]), [log_entry(1.0), log_entry(1.0)], direct([b"a", b"b"]))
     assert summary.changed == 1
+
+
+def test_suspicion_begins_with_the_first_request_under_a_surcharge():
+    entries = [log_entry(1.0), log_entry(1.0, surcharge=3.0)]
+    summary = summarise(traffic([b"a", b"b"]), entries, direct([b"a", b"b"]))
+    assert summary.suspected.tolist() == [False, True]
+    assert summary.first_suspected == 2
+    assert summarise(traffic([b"a"]), entries[:1], direct([b"a"])).first_suspected is None
 
 
 def test_a_log_that_lacks_an_entry_is_refused():

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import html
 import math
+import re
 from dataclasses import replace
 
+import httpx
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -22,7 +25,9 @@ from modeltoll.gateway.admin.dashboard.what_if import compare
 from modeltoll.gateway.admin.dashboard.what_if_form import other_settings
 from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.names import clean_name
+from modeltoll.pricing.conformal_tariff import ConformalTariff
 from modeltoll.pricing.explain import cell_readings
+from modeltoll.pricing.kinds import CALLER, FittedKind
 from modeltoll.pricing.unpriced_tariff import UnpricedTariff
 from modeltoll.records import Caller, Charge, LogEntry, Work
 from modeltoll.testing.tariffs import new_account
@@ -30,6 +35,7 @@ from sample_traffic import (
     MEASURES,
     MODEL,
     THIEF,
+    CallerPlan,
     SampleTraffic,
     build_tariff,
     honest_leaks,
@@ -175,6 +181,50 @@ def test_an_account_of_another_tariff_is_judged_by_the_log():
     assert listed([other], [("old", entry(NOW - 9.0))]).suspects == ()
 
 
+def test_the_pages_have_the_alarm_and_the_command_that_marks_a_caller_as_honest():
+    """A key that sent honest rows 40 days ago sends others today."""
+    ledger, old = MemoryLedger(), Caller("key:old")
+    asyncio.run(ledger.open())
+    traffic = SampleTraffic.start(ledger, TARIFF, NOW - 40 * DAY)
+    asyncio.run(simulate_day(traffic, [CallerPlan(old, 250)]))
+    traffic.clock.now = NOW
+    asyncio.run(simulate_day(traffic, [CallerPlan(old, 120, (2.0, 20.0), stolen=True)]))
+
+    async def pages():
+        transport = httpx.ASGITransport(traffic.dashboard)
+        async with httpx.AsyncClient(transport=transport, base_url="http://operator") as client:
+            return [(await client.get(path)).text for path in ("/", "/caller?name=key:old")]
+
+    page, caller = (" ".join(html.unescape(re.sub("<[^>]+>", " ", text)).split()) for text in asyncio.run(pages()))
+    assert "1 caller of long standing now under suspicion." in page
+    assert re.search(
+        r"key:old , since 2025-06-1[45] [0-9:]+ , after 4[01]\.\d days and 2\d\d rows without suspicion", page
+    )
+    assert "unlike every kind" in page
+    assert "as calibrated" not in page
+    assert "modeltoll keys known-honest modeltoll.yaml old" in caller
+    assert "not against" in caller
+
+
+def test_a_caller_whose_own_log_is_a_kind_is_known_honest_and_no_one_else_is():
+    counts = np.zeros(TARIFF.cell_count, np.int64)
+    counts[0] = 300
+    own = FittedKind("old", CALLER, counts, label="key:old")
+    calibration = replace(TARIFF.calibration, kinds=(*TARIFF.calibration.kinds, own))
+    tariff = ConformalTariff(calibration)
+    accounts = [account_of(name, {0: 60}, tariff=tariff) for name in ("key:old", "key:other")]
+    tail = tail_of([])
+    found = findings(snapshot_of(accounts, tail), MODEL, tariff)
+    assert (found["old"].evidence.known_honest, found["old"].evidence.suspected) == (True, False)
+    assert (found["other"].evidence.known_honest, found["other"].evidence.suspected) == (False, True)
+    day = tail.day(MODEL, MEASURES)
+    view = kinds_view(found, day, tariff, tariff.assess(day.leak_record, np.random.default_rng(0)), None)
+    assert {(line.name, line.callers, line.suspects) for line in view.lines} == {
+        ("a caller's own log", 1, 0),
+        ("all traffic", 1, 1),
+    }
+
+
 # What may be said of the traffic
 
 
@@ -191,9 +241,9 @@ def test_as_calibrated_is_said_only_where_every_caller_can_be_honest():
     line = [("good", entry(NOW - 9.0))]
     assert (state_of([good], line).state, state_of([good], line).good) == ("as calibrated", True)
     assert state_of([few], line).state == "too few rows to tell"
-    assert state_of([good, thief], line).state == "1 caller is unlike every kind"
+    assert state_of([good, thief], line).state == "1 caller unlike every kind"
     by_log = [*line, ("gone", entry(NOW - 8.0, surcharge=4.0))]
-    assert state_of([good], by_log).state == "1 caller is unlike every kind"
+    assert state_of([good], by_log).state == "1 caller unlike every kind"
     for seen in (state_of([few], line), state_of([good, thief], line), state_of([good], by_log)):
         assert not seen.good
 
@@ -333,6 +383,6 @@ def test_the_overview_of_a_day_names_its_thief():
     view = overview(ModelSnapshot(MODEL, MEASURES, NOW, snapshot, TARIFF, None), ViewOptions.of({"alpha": "1e-9"}))
     assert [each.name for each in view.suspects.suspects] == [THIEF.name]
     assert [each.name for each in view.comparison.who] == [THIEF.name]
-    assert view.kinds.state == "1 caller is unlike every kind"
+    assert view.kinds.state == "1 caller unlike every kind"
     assert sum(line.suspects for line in view.kinds.lines) == 1
     assert view.suspects.alarms == ()

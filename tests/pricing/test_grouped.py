@@ -1,4 +1,4 @@
-"""Cumulative sums by account, and the evidence after each row, equal those of a loop over the rows."""
+"""Cumulative sums and ranks by account equal those of a loop over the rows."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modeltoll.pricing.grouped import grouped_cumsum, grouped_rank
-from modeltoll.pricing.suspicion import Suspicion, SuspicionTerms
 
-ROWS = st.lists(st.tuples(st.integers(0, 4), st.booleans(), st.floats(0.0, 1.0), st.floats(0.0, 1.0)), max_size=60)
+ROWS = st.lists(st.tuples(st.integers(0, 4), st.booleans(), st.floats(0.0, 1.0)), max_size=60)
 
 
 @given(ROWS)
@@ -29,19 +28,3 @@ def test_totals_and_ranks_equal_those_of_a_loop_over_the_rows(rows):
         if counted[place]:
             assert grouped_rank(accounts, counted)[place] == counted_ranks[account]
             counted_ranks[account] += 1
-
-
-@given(ROWS, st.sampled_from([300, 5000]))
-def test_the_running_evidence_is_that_of_each_accounts_counts(rows, honest):
-    """And a row that its caller has sent before changes nothing, for any account."""
-    suspicion = Suspicion(honest, SuspicionTerms())
-    accounts = np.array([row[0] for row in rows], dtype=np.int64)
-    counted = np.array([row[1] for row in rows], dtype=bool)
-    bins = suspicion.bins_of(np.array([row[2:] for row in rows]).reshape(-1, 2))
-    counts = defaultdict(lambda: np.zeros((2, suspicion.bin_count)))
-    evidence = suspicion.running_log_evidence(bins, accounts, counted)
-    assert evidence.shape == (len(rows),)
-    for place, account in enumerate(accounts.tolist()):
-        if counted[place]:
-            counts[account][[0, 1], bins[place]] += 1.0
-        assert evidence[place] == pytest.approx(float(suspicion.log_evidence(counts[account])), abs=1e-8)

@@ -170,13 +170,23 @@ test("the last day is replayed with other settings, and invalid settings are ref
 
 test("a caller's name links to the caller's history", async () => {
   const { page, errors } = await visit();
-  await page.getByRole("link", { name: "key:mallory" }).click();
+  await page.locator("#callers").getByRole("link", { name: "key:mallory" }).click();
   await page.locator("html[data-ready]").waitFor();
   assert.equal(await page.locator("h1").innerText(), "key:mallory");
   assert.match(await tile(page, "suspicion").innerText(), /suspected/);
   assert.equal(await page.locator("#leak-1 canvas").count(), 1);
   await page.getByRole("link", { name: "digits" }).click();
   await page.getByRole("heading", { name: "Price in force" }).waitFor();
+  assert.deepEqual(errors, []);
+});
+
+test("suspects are listed with their cells, and the page says who would be freed", async () => {
+  const { page, errors } = await visit("?maximum=1");
+  const suspect = page.locator("section", { has: page.locator("#suspects-title") }).locator("tbody tr");
+  assert.equal(await suspect.count(), 1);
+  assert.match(await suspect.innerText(), /^key:mallory[\s\S]*entropy p [\s\S]* of its rows, honest /);
+  const freed = page.locator("table", { has: page.locator("#who-title") }).locator("tbody tr");
+  assert.match(await freed.innerText(), /^key:mallory\s+freed/);
   assert.deepEqual(errors, []);
 });
 
@@ -294,7 +304,7 @@ for (const colorScheme of ["light", "dark"]) {
 
 test("without JavaScript everything but the charts is shown, and the form works", async () => {
   const { page } = await visit("", { javaScriptEnabled: false });
-  assert.equal(await page.getByRole("heading", { level: 2 }).count(), 6);
+  assert.equal(await page.getByRole("heading", { level: 2 }).count(), 8);
   await page.getByText("Without JavaScript there are no charts").waitFor();
   assert.equal(await page.locator("#pause").isVisible(), false);
   await page.locator("summary").first().click();

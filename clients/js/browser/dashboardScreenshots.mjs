@@ -16,10 +16,10 @@ const MARGIN = 10; // pixels above and below the cards, less than their distance
 const OTHER_SETTINGS = "?g=0.6&maximum=10";
 const THIEF = "caller?model=digits&name=key%3Amallory";
 const PICTURES = {
-  "dashboard-light": { path: "", to: "waits-title", screen: { ...DESK, colorScheme: "light" } },
+  "dashboard-light": { path: "", to: "kinds-title", screen: { ...DESK, colorScheme: "light" } },
   "dashboard-callers": {
     path: "",
-    from: "drift-title",
+    from: "waits-title",
     to: "callers-title",
     screen: { ...DESK, colorScheme: "light" },
   },

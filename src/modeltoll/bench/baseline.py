@@ -52,7 +52,8 @@ class BaselineSample:
     @property
     def classes(self) -> Integers:
         """The predicted class of each row, (rows,)."""
-        return self.scores.argmax(axis=1)
+        classes: Integers = self.scores.argmax(axis=1)
+        return classes
 
     @property
     def rows(self) -> Rows:

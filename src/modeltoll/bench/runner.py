@@ -14,8 +14,8 @@ from modeltoll.bench.artifact_files import remove_partial_files
 from modeltoll.bench.attack_setup import AttackSetup, prepare_attack
 from modeltoll.bench.baseline import Baseline, changed_images, measure_baseline
 from modeltoll.bench.checks import live_agrees, live_unchanged
-from modeltoll.bench.defences.registry import DEFENCES, NO_DEFENCE, make_defence
 from modeltoll.bench.datasets import Images
+from modeltoll.bench.defences.registry import DEFENCES, NO_DEFENCE, make_defence
 from modeltoll.bench.evaluate import ExperimentContext, evaluate_extraction, evaluate_honest, workload_rows
 from modeltoll.bench.evasions.registry import NO_EVASION, image_change
 from modeltoll.bench.experiment import HONEST, Experiment, ResultOrigin

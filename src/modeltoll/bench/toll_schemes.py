@@ -20,8 +20,8 @@ from modeltoll.pricing.conformal_tariff import ConformalTariff
 from modeltoll.pricing.fit import CalibrationTerms, FitSamples, RowCosts, fit_with_rows_held_back
 from modeltoll.pricing.kinds import DECLARED, KindSample, StrangerSample
 from modeltoll.pricing.leak_samples import select_measures, with_clean
-from modeltoll.pricing.rehearsal import raise_rho0
 from modeltoll.pricing.published_tariff import PublishedTariff, PublishedTerms, StandardLine
+from modeltoll.pricing.rehearsal import raise_rho0
 from modeltoll.pricing.suspicion import SuspicionTerms
 from modeltoll.pricing.unpriced_tariff import UnpricedTariff
 from modeltoll.simulation.batch_tariffs import BatchCharges, ConformalBatchTariff, PublishedBatchTariff
@@ -44,11 +44,11 @@ __all__ = [
     "OUR_TOLLS",
     "PUBLISHED",
     "TOLLS",
-    "TollChoice",
     "UNKNOWN_STRANGERS",
     "WITHOUT_KINDS",
     "ConformalTerms",
     "FreeToll",
+    "TollChoice",
     "TollOnTarget",
     "build_toll",
 ]

@@ -27,24 +27,24 @@ class DataSizes:
     ``honest``, ``specialist``, ``shifted``: of the three honest callers. ``accounts`` share the ``pictures`` evenly, of which
     ``plain`` are sent by one account, too. Each of ``diluted`` stolen rows follows ``fillers`` easy digits, and each of
     ``covered`` ones ``fresh`` digits that were not sent before. ``banked`` are stolen after ``bank`` digits. ``strangers`` are
-    pictures and noise that the operator has, ``of_kind`` are calibration rows of the declared kind.
+    pictures that the operator has, ``of_kind`` are calibration rows of the declared kind.
     """
 
-    honest: int = 240
+    honest: int = 220
     specialist: int = 60
-    shifted: int = 100
+    shifted: int = 80
     pictures: int = 500
-    plain: int = 250
+    plain: int = 200
     noise: int = 60
-    diluted: int = 60
+    diluted: int = 40
     fillers: int = 1
     covered: int = 80
     fresh: int = 2
     bank: int = 100
     banked: int = 100
     accounts: int = 50
-    strangers: int = 150
-    of_kind: int = 300
+    strangers: int = 100
+    of_kind: int = 250
 
 
 SHORT_SIZES = DataSizes(
@@ -60,7 +60,7 @@ SHORT_SIZES = DataSizes(
     banked=60,
     accounts=15,
     strangers=100,
-    of_kind=300,
+    of_kind=250,
 )
 
 

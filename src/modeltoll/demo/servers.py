@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import joblib
-import numpy as np
 import yaml
 from sklearn.ensemble import RandomForestClassifier
 
@@ -135,9 +134,7 @@ class DemoServers:
         }
         self.settings.write_text(yaml.safe_dump(document, sort_keys=False))
 
-    def calibrate(
-        self, data: DemoData, of_kind: int, request: CalibrationRequest, progress: Progress
-    ) -> Calibration:
+    def calibrate(self, data: DemoData, of_kind: int, request: CalibrationRequest, progress: Progress) -> Calibration:
         """Calibrate on the running victim's answers, and save the tariff.
 
         It is asked for the calibration rows, for ``of_kind`` of them as the declared kind has them, and for known pictures.

@@ -114,14 +114,17 @@ class EvidenceTest:
         self._numerator = numerator
         self._limit, self._ceiling = limits
         self._null = ConvexNull(laws.caps, rho)
-        self._log_laws: Floats = np.ascontiguousarray(np.log(laws.laws).T)
+        everything, mean = laws.laws[:1], laws.laws.mean(axis=0, keepdims=True)
+        mixtures = np.concatenate([laws.laws, mean, 0.5 * (everything + laws.laws[1:])])
+        self._log_laws: Floats = np.ascontiguousarray(np.log(mixtures).T)
         self._tax = math.log1p(rho0)
         self.cell_count = laws.laws.shape[1]
 
     def _screened(self, counts: Floats) -> tuple[Floats, Floats]:
         """The logarithm of the numerator less the tax, and an upper bound of log M, each (histograms,).
 
-        The supremum over P is at least the likelihood of each single kind, whose law is in P.
+        The supremum over P is at least the likelihood of any law in P: here of each kind alone, of each mixed half and half
+        with all traffic, and of all kinds mixed.
         """
         numerators = self._numerator.log(counts) - self._tax * counts.sum(axis=1)
         return numerators, numerators - (counts @ self._log_laws).max(axis=1)

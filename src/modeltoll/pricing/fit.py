@@ -64,8 +64,9 @@ class FitSamples:
 class Fit:
     """A calibration, and the rows that it was not fitted to.
 
-    ``held_back``: rows of all traffic, of each kind, and of each caller that is named. ``strangers``: of each stranger.
-    ``unmarked``: the kinds of callers who are not marked as known to be honest, by name; not part of the calibration.
+    ``held_back``: rows of all traffic, of each kind, and of each caller of ``CALLER_ROWS`` rows or more. ``strangers``: of
+    each stranger. ``unmarked``: the kinds of callers who are not marked as known to be honest, by name; they are not part of
+    the calibration.
     """
 
     calibration: Calibration
@@ -196,7 +197,7 @@ def _fitted_kinds(plain: Calibration, parts: _Parts, split: HoldoutSplit, rng: n
     of_traffic = traffic_kinds(sorter, honest, callers, samples.known_honest, rng)
     unmarked = {kind.name: kind for kind in of_traffic if kind.role == CALLER and kind.name not in samples.known_honest}
     kinds = [kind for kind in of_traffic if kind.role != CALLER or kind.name not in unmarked]
-    held_back = _held_back_traffic(parts, kinds)
+    held_back = _held_back_traffic(parts, of_traffic)
     for sample in samples.kinds:
         leaks = select_measures(sample.leaks, parts.measures)
         fitted, held = split.divide_kind(len(leaks.values), rng)
@@ -213,7 +214,7 @@ def _fitted_kinds(plain: Calibration, parts: _Parts, split: HoldoutSplit, rng: n
 
 
 def _held_back_traffic(parts: _Parts, kinds: Sequence[FittedKind]) -> list[HeldBack]:
-    """The rows of validation: all of them, those of each class that is a kind, and those of each caller."""
+    """The rows of validation: all of them, and those of each class and each caller that is among the ``kinds``."""
     leaks, callers = parts.leaks(parts.validation), parts.callers(parts.validation)
     found = [HeldBack(ALL_TRAFFIC, ALL_TRAFFIC, leaks)]
     if leaks.classes is not None:
@@ -224,7 +225,7 @@ def _held_back_traffic(parts: _Parts, kinds: Sequence[FittedKind]) -> list[HeldB
         ]
     if callers is not None:
         names = np.array(callers, dtype=np.str_)
-        for name in sorted({*callers} - {""}):
+        for name in sorted({kind.name for kind in kinds if kind.role == CALLER} & {*callers}):
             label = parts.samples.known_honest.get(name, "")
             found.append(HeldBack(name, CALLER, rows_of(leaks, np.flatnonzero(names == name)), label))
     return found

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["MINIMUM_UNIT_SECONDS", "CalibrationTerms", "HoldoutSplit", "RowCosts", "new_account_toll"]
 
 MINIMUM_UNIT_SECONDS = 0.0005
+_LEAST_HELD_BACK = 100  # of a kind that prices rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +99,8 @@ class RowCosts:
 class HoldoutSplit:
     """The share of honest rows that is held back for validation, and the seed of all random decisions.
 
-    If g or weights are chosen, another share of the same size is set aside for the choice. Of a kind of many rows more
-    is held back, up to half, as long as ``KIND_PRICE_ROWS`` are left to price rows with.
+    If g or weights are chosen, another share of the same size is set aside for the choice. Of a kind of which more than
+    ``KIND_PRICE_ROWS`` are there by ``_LEAST_HELD_BACK``, these are left to price rows with, or half of them if that is more.
     """
 
     holdback: float = 0.2
@@ -114,7 +115,8 @@ class HoldoutSplit:
 
     def divide_kind(self, rows: int, rng: np.random.Generator) -> tuple[Integers, Integers]:
         """Partition the row numbers of one kind at random into those for calibration and for validation."""
-        held = max(round(self.holdback * rows), min(rows // 2, rows - KIND_PRICE_ROWS))
+        spare = rows - KIND_PRICE_ROWS
+        held = min(rows // 2, spare) if spare >= _LEAST_HELD_BACK else round(self.holdback * rows)
         calibration, validation = np.split(rng.permutation(rows), [rows - held])
         return calibration, validation
 

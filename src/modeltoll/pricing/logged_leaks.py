@@ -39,9 +39,9 @@ class LoggedLeaks:
 
 
 def leaks_of_log(
-    lines: Iterable[tuple[int, str, LogEntry]], model: str, measures: tuple[str, ...], mode: str
+    lines: Iterable[tuple[int, str, LogEntry]], model: str, measures: tuple[str, ...], modes: tuple[str, ...]
 ) -> LoggedLeaks:
-    """The leaks of the rows that a model answered in one mode, from lines as ``Ledger.log`` returns them.
+    """The leaks of the rows that a model answered in these modes, from lines as ``Ledger.log`` returns them.
 
     Leaks by the measures fitted without kinds are included where every line has them, as further measures. The classes
     are None where no line has them, and ``UNKNOWN_CLASS`` for rows of the other lines.
@@ -49,13 +49,13 @@ def leaks_of_log(
     Raises:
         CalibrationError: no line has these measures.
     """
-    entries = [(caller, entry) for _, caller, entry in lines if (entry.model, entry.mode) == (model, mode)]
+    entries = [(caller, entry) for _, caller, entry in lines if entry.model == model and entry.mode in modes]
     wanted = [(caller, entry) for caller, entry in entries if _has(entry, measures)]
     if not wanted:
         found = sorted({", ".join(entry.measures) for _, entry in entries})
         what = f"; those there have leaks of {' or of '.join(found)}" if found else ""
         raise CalibrationError(
-            f"the log holds no rows of {model!r} in {mode} mode with leaks of {', '.join(measures)}{what}"
+            f"the log holds no rows of {model!r} in {' or '.join(modes)} mode with leaks of {', '.join(measures)}{what}"
         )
     clean = [name for name in map(clean_name, measures) if all(name in entry.measures for _, entry in wanted)]
     recorded = (*measures, *clean)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from modeltoll.pricing.suspicion import Suspicion
     from modeltoll.records import Floats, Integers, Progress
 
-__all__ = ["LONG_RUN_ROWS", "RHO0_STEPS", "WAIT_SHARES", "KindTrial", "raise_rho0", "rehearse"]
+__all__ = ["LONG_RUN_HELD_BACK", "LONG_RUN_ROWS", "RHO0_STEPS", "WAIT_SHARES", "KindTrial", "raise_rho0", "rehearse"]
 
 LONG_RUN_ROWS = 100_000  # of one caller of each kind, drawn with replacement from the rows held back
 RHO0_STEPS = (0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1)  # tried in turn until no kind is suspected
@@ -30,7 +30,7 @@ WAIT_SHARES = (0.5, 0.95, 0.99, 0.999)
 _LEAST, _MOST, _CALLERS = 50, 5000, 24  # rows of the simulated callers, and how many there are
 _REPEATS = 20  # how often a row that was held back may be drawn for one of these callers, on average
 _REPEATED_HELD_BACK = 100  # fewer rows are drawn once each: their own sampling error would look like another law
-_LONG_RUN_HELD_BACK = 800  # of fewer rows the sampling error alone would be found in ``LONG_RUN_ROWS`` rows
+LONG_RUN_HELD_BACK = 800  # of fewer rows the sampling error alone would be found in ``LONG_RUN_ROWS`` rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ def _try_callers(
     logs = _log_evidence(suspicion, [rng.choice(cells, size, replace=size > len(cells)) for size in sizes], own)
     long_run = None
     limit = -math.log(suspicion.terms.alpha)
-    if role != CALLER and len(cells) >= _LONG_RUN_HELD_BACK and max(log.max() for log in logs) < limit:
+    if role != CALLER and len(cells) >= LONG_RUN_HELD_BACK and max(log.max() for log in logs) < limit:
         logs += _log_evidence(suspicion, [rng.choice(cells, LONG_RUN_ROWS)], own)
         long_run = float(logs[-1].max())
     suspected = [int(np.argmax(log >= limit)) + 1 for log in logs if (log >= limit).any()]

@@ -56,10 +56,19 @@ class Remedy:
 
 
 def remedies(
-    calibration: Calibration, suspects: Sequence[HeldBack], unmarked: Mapping[str, FittedKind], seed: int = 0
+    calibration: Calibration,
+    suspects: Sequence[HeldBack],
+    unmarked: Mapping[str, FittedKind],
+    seed: int = 0,
+    progress: Progress | None = None,
 ) -> tuple[Remedy, ...]:
     """Try what would free each suspect. ``unmarked``: kinds of callers that are not part of the calibration, by name."""
-    return tuple(_remedy(calibration, suspect, unmarked, seed) for suspect in suspects)
+    found = []
+    for done, suspect in enumerate(suspects, start=1):
+        found.append(_remedy(calibration, suspect, unmarked, seed))
+        if progress is not None:
+            progress(done, len(suspects))
+    return tuple(found)
 
 
 def _remedy(calibration: Calibration, suspect: HeldBack, unmarked: Mapping[str, FittedKind], seed: int) -> Remedy:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["RunningEvidence", "RunningTerms", "running_evidence"]
 
 _EVERY_ROW, _STEP = 60, 1.08  # of the grid: rows to which each is evaluated, and the ratio of later ones
-_BELOW, _ABOVE = -16.0, 20.0  # log M of a component that counts as 0; that over the ceiling which is not refined
+_BELOW, _ABOVE = -7.0, 20.0  # log M of a component that counts as 0; that over the ceiling which is not refined
 _CHUNK_ROWS = 20_000
 
 

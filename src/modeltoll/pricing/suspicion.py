@@ -14,7 +14,6 @@ import numpy as np
 
 from modeltoll.errors import CalibrationError
 from modeltoll.evidence_records import RESTART_ROWS, EvidenceUpdate, Verdict
-from modeltoll.pricing.cells import Cells
 from modeltoll.pricing.evidence_numerator import EvidenceNumerator
 from modeltoll.pricing.evidence_test import EvidenceTest, with_carried
 from modeltoll.pricing.kind_laws import KindLaws
@@ -24,11 +23,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from modeltoll.evidence_records import EvidenceState
+    from modeltoll.pricing.cells import Cells
     from modeltoll.pricing.evidence_test import Component, Finding
     from modeltoll.pricing.kinds import FittedKind, FittedStranger
     from modeltoll.records import Account, Bools, Floats, Integers
 
-__all__ = ["GROUP_SETTLED_ROWS", "Suspicion", "SuspicionTerms", "bin_edges"]
+__all__ = ["GROUP_SETTLED_ROWS", "Suspicion", "SuspicionTerms"]
 
 GROUP_SETTLED_ROWS = 200  # settled rows from which on a caller pays no surcharge of its groups
 _MAXIMUM_OF_GROUPS, _RARE_OF_GROUPS = 10.0, 0.1  # bounds, so that nobody can make a neighbour a thief
@@ -173,8 +173,3 @@ def _changed(account: Account, found: Finding) -> tuple[EvidenceUpdate, ...]:
     if not found.folded and found.log_evidence == account.evidence.log_evidence:
         return ()
     return (EvidenceUpdate(account.caller.name, account.tariff, found.log_evidence, found.folded),)
-
-
-def bin_edges(honest_rows: int) -> tuple[float, ...]:
-    """The edges of the bins of one coordinate; see ``Cells``."""
-    return Cells(1, honest_rows).edges[0]

@@ -13,7 +13,7 @@ from modeltoll.settlement_records import Adjustment, Receipt, Reservation, Stand
 if TYPE_CHECKING:
     from modeltoll.records import Bools, Floats, Integers
 
-__all__ = ["SettlementTerms", "SettledWork", "settled_work"]
+__all__ = ["SettledWork", "SettlementTerms", "settled_work"]
 
 
 @dataclass(frozen=True, slots=True)

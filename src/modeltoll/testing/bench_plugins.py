@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from modeltoll.bench.honest.distribution_shifts import Kind
     from modeltoll.bench.victims.victim import Victim
     from modeltoll.records import Floats, Integers
+    from modeltoll.simulation.traffic import Rows
 
 __all__ = ["check_defence", "check_detector", "check_evasion", "check_kind", "check_victim"]
 
@@ -80,32 +81,35 @@ def check_detector(detector: Detector, images: Floats, labels: Integers) -> None
     )
 
 
-def check_evasion(evasion: Evasion, stolen: Floats, cover: Cover, seed: int = 0) -> None:
-    """Check an evasion on stolen rows (10 or more, measures), all different. Raises as ``check_victim``."""
+def check_evasion(evasion: Evasion, stolen: Rows, cover: Cover, seed: int = 0) -> None:
+    """Check an evasion on 10 or more stolen rows, all different, with classes. Raises as ``check_victim``."""
     assert evasion.name, "the evasion has no name"
     assert evasion.family, "the evasion has no family"
     for replayable in (False, True):
         _check_plan(evasion, stolen, replace(cover, replayable=replayable), seed)
 
 
-def _check_plan(evasion: Evasion, stolen: Floats, cover: Cover, seed: int) -> None:
-    before = stolen.copy()
+def _check_plan(evasion: Evasion, stolen: Rows, cover: Cover, seed: int) -> None:
+    before = stolen.leaks.copy()
     plan = evasion.plan(stolen, cover, np.random.default_rng(seed))
     again = evasion.plan(stolen, cover, np.random.default_rng(seed))
     scenario, traffic = plan.scenario, plan.scenario.traffic
     rows = len(traffic.leaks)
-    assert np.array_equal(stolen, before), "the evasion changed the stolen rows"
+    assert np.array_equal(stolen.leaks, before), "the evasion changed the stolen rows"
     assert np.array_equal(again.scenario.traffic.leaks, traffic.leaks), "the same seed gives different plans"
     assert len(traffic.accounts) == len(traffic.wanted) == len(traffic.fresh) == rows, (
         "the traffic's arrays differ in length"
     )
     for mask in (scenario.pays, plan.solves):
         assert mask is None or mask.shape == (rows,), "a mask has another length than the traffic"
-    positions = {row.tobytes(): position for position, row in enumerate(stolen)}
+    positions = {row.tobytes(): position for position, row in enumerate(stolen.leaks)}
     found = [positions.get(row.tobytes(), -1) for row in traffic.leaks[traffic.wanted]]
     assert found, "the plan has no wanted row"
     assert -1 not in found, "a wanted row is not a stolen row"
     assert found == sorted(set(found)), "stolen rows are out of order, or wanted twice"
+    if stolen.classes is not None:
+        assert traffic.classes is not None, "stolen rows have lost their classes"
+        assert np.array_equal(traffic.classes[traffic.wanted], stolen.classes[found]), "a stolen row has another class"
     assert scenario.pays is None or scenario.pays[traffic.wanted].all(), "a stolen row is paid by another caller"
     solved = scenario.buys(np.linspace(0.0, 1.0, rows))
     assert solved.shape == (rows,), "the mask of solved rows has another length than the traffic"

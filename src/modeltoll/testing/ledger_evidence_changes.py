@@ -96,8 +96,9 @@ async def _a_tariff_without_cells_counts_nothing(make: LedgerFactory) -> None:
             assert (account.rows, account.leaks, account.evidence) == (number, (), EvidenceState.new(0, NOW + 1))
         many = replace(row, rows=99, fingerprints=tuple(bytes([7, *[n] * 7]) for n in range(99)))
         assert (await ledger.charge(caller, many)).evidence == EvidenceState.new(0, NOW + 1)
-        counted = await ledger.charge(caller, make_charge(5, at=NOW + 9))
-        assert (counted.evidence.counts, counted.evidence.carried_log) == ((1, 0, 0), None)
+        await bill_updates(ledger, caller, make_update(caller, 4.0, tariff="free"))
+        counted = (await ledger.charge(caller, make_charge(5, at=NOW + 9))).evidence
+        assert (counted.counts, counted.log_evidence, counted.carried_log) == ((1, 0, 0), 0.0, None)
 
 
 async def _invalid_updates_are_refused_and_change_nothing(make: LedgerFactory) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from modeltoll.errors import LedgerError
+from modeltoll.evidence_records import EvidenceUpdate
 from modeltoll.records import Caller
 from modeltoll.testing.ledger_charges import (
     CHARGE_CHECKS,
@@ -89,12 +90,13 @@ async def _the_log_holds_hashes_in_place_of_names(make: LedgerFactory) -> None:
 
 
 async def _the_accounts_with_the_most_work_come_first(make: LedgerFactory) -> None:
-    """``largest`` returns the accounts with the most work first, with their evidence."""
-    callers = [Caller(f"key:suite-largest-{number}") for number in range(3)]
+    """``largest`` returns the accounts with the most work first, with their evidence; updates of a group change nothing."""
+    callers = [Caller(f"key:suite-largest-{number}", groups=("org:suite-largest",)) for number in range(3)]
+    update = EvidenceUpdate("org:suite-largest", "first", 1.0)
     async with open_ledger(make, *callers) as ledger:
         for caller, seconds in zip(callers, (1e12, 3e12, 2e12), strict=True):
             await ledger.charge(caller, make_charge(1, 2))
-            await ledger.bill(caller, make_log_entry(seconds))
+            await ledger.bill(caller, make_log_entry(seconds), None, [update])
         top = await ledger.largest(2)
         assert [account.caller.name for account in top] == [callers[1].name, callers[2].name]
         assert [account.work for account in top] == [3e12, 2e12]

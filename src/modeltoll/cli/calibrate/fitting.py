@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from modeltoll.cli.calibrate.inputs import recorded_samples, rows_to_send
 from modeltoll.cli.terminal import stage, warn
 from modeltoll.errors import SettingsError
+from modeltoll.pricing.kinds import DECLARED
 
 if TYPE_CHECKING:
     from modeltoll.cli.calibrate.sources import RowSources
@@ -50,19 +52,33 @@ def fitted(sources: RowSources, target: CalibrationTarget, plan: FitPlan) -> tup
         warn(busy_machine())
         request = CalibrationRequest(plan.terms, plan.costs, plan.split, plan.provenance)
         with stage("Sending rows") as progress:
-            return asyncio.run(fit_model(target.loaded, target.model, inputs, request, progress)), inputs.callers
-    samples = recorded_samples(sources, target)
-    doubts = ["generic strangers are made of inputs, which there are none of; give --strangers to see what kinds cost"]
+            fit = asyncio.run(fit_model(target.loaded, target.model, inputs, request, progress))
+        warn(doubtful_novelty(fit, input_measures(target.loaded, target.model)))
+        return fit, inputs.callers
+    samples, terms = recorded_samples(sources, target), plan.terms
+    if not samples.strangers:
+        warn(["generic strangers are made of inputs, which there are none of; give --strangers to see what kinds cost"])
     if plan.costs.unit_seconds is None:
-        doubts.append(
-            "the gateway's own time was not measured; give a smaller --overhead, or --unit-ms, so that it is included"
+        warn(
+            ["the gateway's own time was not measured; give a smaller --overhead, or --unit-ms, so that it is included"]
         )
-    warn(doubts[0 if not samples.strangers else 1 :])
-    terms = plan.terms
     if target.loaded is not None:
         terms = replace(terms, input_measures=input_measures(target.loaded, target.model))
     fit = fit_with_rows_held_back(target.model, samples, plan.costs, terms, plan.provenance, plan.split)
+    warn(doubtful_novelty(fit, terms.input_measures))
     return fit, samples.callers
+
+
+def doubtful_novelty(fit: Fit, of_inputs: Sequence[str]) -> list[str]:
+    """A warning where kinds are declared and no measure of inputs was fitted with kinds, or the other way round."""
+    declared = any(kind.role == DECLARED for kind in fit.calibration.kinds)
+    with_kinds = fit.calibration.clean_scores is not None
+    names = " and ".join(name for name in fit.calibration.measures if name in of_inputs)
+    if declared and not with_kinds and names:
+        return [f"{names} was fitted without kinds and takes rows of kinds for strange: fit it with the same --kinds"]
+    if with_kinds and not declared:
+        return ["a measure was fitted with kinds, and none are declared here: give the same --kinds"]
+    return []
 
 
 def busy_machine() -> list[str]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from modeltoll.cli.calibrate.sources import ALL_CALLERS
+from modeltoll.cli.calibrate.ledger_log import known_honest_names, logged_samples
 from modeltoll.cli.terminal import stage, warn
 from modeltoll.errors import CalibrationError, SettingsError
 
@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from modeltoll.cli.calibrate.target import CalibrationTarget
     from modeltoll.gateway.setup.honest_rows import CalibrationInputs, RowsToSend
     from modeltoll.pricing.fit import FitSamples
-    from modeltoll.pricing.logged_leaks import LoggedLeaks
-    from modeltoll.records import Leaks, LogEntry
+    from modeltoll.records import Leaks
 
 __all__ = ["recorded_samples", "rows_to_send", "thief_rows"]
 
@@ -47,7 +46,7 @@ def rows_to_send(sources: RowSources, target: CalibrationTarget) -> CalibrationI
         kinds=(*kinds, *_files_to_send(sources.kind_files)),
         strangers=(*honest_rows.generic_strangers(rows, shape, sources.seed), *_files_to_send(sources.stranger_files)),
         callers=callers,
-        known_honest=_known_honest(sources.known_honest, callers, {}),
+        known_honest=known_honest_names(sources.known_honest, callers, {}),
     )
 
 
@@ -90,7 +89,7 @@ def recorded_samples(sources: RowSources, target: CalibrationTarget) -> FitSampl
     """
     from modeltoll.pricing.kinds import DECLARED, KindSample, StrangerSample  # noqa: PLC0415
 
-    samples = _of_file(sources, target) if sources.leaks is not None else asyncio.run(_of_log(sources, target))
+    samples = _of_file(sources, target) if sources.leaks is not None else asyncio.run(logged_samples(sources, target))
     kinds = [
         KindSample(name, DECLARED, leaks) for name, leaks in _further(sources.kind_files, target, honest=True).items()
     ]
@@ -120,7 +119,7 @@ def _of_file(sources: RowSources, target: CalibrationTarget) -> FitSamples:
     honest = _chosen(samples[name], target)
     callers = read_callers(path, name, len(honest.values))
     kinds = [KindSample(kind, DECLARED, _chosen(leaks, target)) for kind, leaks in declared_samples(path).items()]
-    return FitSamples(honest, kinds, (), callers, _known_honest(sources.known_honest, callers, {}))
+    return FitSamples(honest, kinds, (), callers, known_honest_names(sources.known_honest, callers, {}))
 
 
 def _chosen(leaks: Leaks, target: CalibrationTarget) -> Leaks:
@@ -169,58 +168,3 @@ def thief_rows(path: Path, target: CalibrationTarget, *, inputs_given: bool) -> 
         rows = RowsToSend.of(path.stem, read_rows(path))
         leaks = asyncio.run(sample_leaks(target.loaded, target.model, [rows], progress))[0]
     return {path.stem: select_measures(leaks, target.measures)}
-
-
-async def _of_log(sources: RowSources, target: CalibrationTarget) -> FitSamples:
-    """What a gateway in shadow mode wrote to its ledger's log. Rows after suspicion, or after the mark, are no caller's."""
-    from modeltoll.gateway.callers.known_honest import known_honest_callers  # noqa: PLC0415
-    from modeltoll.ledger.from_url import open_ledger  # noqa: PLC0415
-    from modeltoll.pricing.fit import FitSamples  # noqa: PLC0415
-    from modeltoll.pricing.logged_leaks import leaks_of_log  # noqa: PLC0415
-    from modeltoll.records import Caller  # noqa: PLC0415
-
-    if target.loaded is None:
-        raise SettingsError(["--from-ledger: give the gateway's settings, which name the ledger"])
-    entries: list[tuple[int, str, LogEntry]] = []
-    marked = known_honest_callers(target.loaded.callers)
-    async with open_ledger(target.loaded.ledger.url, create=False) as ledger:
-        while page := await ledger.log(entries[-1][0] if entries else 0, 1000):
-            entries += page
-        asked = [name if ":" in name else f"key:{name}" for name in sources.known_honest if name != ALL_CALLERS]
-        labels = {ledger.logged_as(Caller(name)): name for name in (*marked, *asked)}
-        until = {ledger.logged_as(Caller(name)): time for name, time in marked.items()}
-    logged = leaks_of_log(entries, target.model, target.measures, "shadow")
-    warn(logged.warnings)
-    callers = _before(logged, until)
-    known = {name: labels[name] for name in until if name in callers}
-    return FitSamples(logged.leaks, (), (), callers, known | _known_honest(sources.known_honest, callers, labels))
-
-
-def _before(logged: LoggedLeaks, until: Mapping[str, float]) -> tuple[str, ...]:
-    """The caller of each row, "" of rows that came after suspicion of their caller or after it was marked as honest."""
-    rows = zip(logged.callers, logged.at.tolist(), logged.unsuspected.tolist(), strict=True)
-    return tuple(name if unsuspected and at <= until.get(name, at) else "" for name, at, unsuspected in rows)
-
-
-def _known_honest(asked: Sequence[str], callers: Sequence[str] | None, labels: Mapping[str, str]) -> dict[str, str]:
-    """Of the callers that were asked for, the name in ``callers`` and the label. ``labels``: by name, of logged callers.
-
-    Raises:
-        SettingsError: nothing names callers, or one has no rows.
-    """
-    if not asked:
-        return {}
-    if callers is None:
-        raise SettingsError(["--known-honest: the file does not name the callers of its rows"])
-    present = set(callers) - {""}
-    if ALL_CALLERS in asked:
-        return {name: labels.get(name, name) for name in sorted(present)}
-    names = {label: name for name, label in labels.items()}
-    found = {}
-    for text in asked:
-        options = (names.get(text), names.get(f"key:{text}"), text)
-        name = next((each for each in options if each in present), None)
-        if name is None:
-            raise SettingsError([f"--known-honest: there are no rows of {text!r} from before any suspicion"])
-        found[name] = labels.get(name, text)
-    return found

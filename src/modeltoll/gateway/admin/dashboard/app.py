@@ -23,6 +23,7 @@ from modeltoll.formatting import (
     decimal,
     grouped_count,
     moment,
+    number,
     seconds,
     short_percent,
 )
@@ -70,7 +71,7 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (abbreviated, clock, count, decimal, grouped_count, moment, seconds, short_percent, value)
+    filters = (abbreviated, clock, count, decimal, grouped_count, moment, number, seconds, short_percent, value)
     environment.filters.update({function.__name__: function for function in filters}, query=urlencode)
     environment.globals.update(few_callers=FEW_CALLERS, sorts=SORTS, shares=SHARES)
     environment.globals.update(max_suspects=MAX_SUSPECTS, log_10=math.log(10.0))

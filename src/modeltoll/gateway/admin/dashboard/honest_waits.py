@@ -121,6 +121,7 @@ def honest_waits(day: DayLog, tariff: ConformalTariff, assessment: Assessment) -
             Series("tolerated", (tolerated,) * slot_count, "soft", "dashes"),
         ),
         y_kind="units",
+        y_log=True,
     )
     lines = [
         WaitLine(share, _calibrated_wait(tariff, share), quantile(observed, share), quantile(everyone, share))

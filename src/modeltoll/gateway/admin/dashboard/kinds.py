@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from modeltoll.formatting import grouped_count
 from modeltoll.pricing.kinds import CALLER
 
 if TYPE_CHECKING:
@@ -118,9 +119,7 @@ def _view(
     dear = [line for line in lines if line.rows >= _ENOUGH_ROWS and (line.mean_units or 0.0) > tolerated]
     if suspected or suspected_today:
         number = max(suspected, suspected_today)
-        return KindsView(
-            lines, f"{number} {'caller is' if number == 1 else 'callers are'} unlike every kind", False, True
-        )
+        return KindsView(lines, f"{grouped_count(number, 'caller')} unlike every kind", False, True)
     if dear:
         return KindsView(lines, f"dearer than calibrated: {', '.join(line.name for line in dear)}", False, True)
     if reading is not None and reading.drifted:
