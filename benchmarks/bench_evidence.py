@@ -88,7 +88,7 @@ def verdict_figures(traffic: Traffic, repeats: int) -> Iterator[Figure]:
     """Verdicts on honest callers and on thieves, and the whole evidence of the same accounts."""
     mixture = np.mean(traffic.laws, axis=0)
     callers = {
-        "honest, all traffic, 50 rows: one histogram": (traffic.laws[0], 50, 30.0),
+        "honest, all traffic, 50 rows: one histogram": (traffic.laws[0], 50, 300.0),
         "honest, all traffic, 20,000 rows": (traffic.laws[0], 20_000, 300.0),
         "honest, one kind, 3,000 rows": (traffic.laws[5], 3_000, 300.0),
         "honest, a mixture of all kinds, 20,000 rows": (mixture, 20_000, None),

@@ -125,7 +125,7 @@ def test_the_table_has_words_for_the_promise_and_both_times(document):
         "at most 1?",
         "a row without a gateway",
         "the gateway's own time",
-        "largest log evidence",
+        "log evidence",
     ):
         assert words in result.stdout
 
@@ -215,6 +215,33 @@ def test_files_are_named_once():
         named_files(["a=b.npy", "a=c.npy"], "--kind", need_name=True)
     with pytest.raises(SettingsError, match="--kinds changes inputs"):
         RowSources(None, None, True, kinds="blur")
+
+
+def test_a_raised_tax_is_said(tmp_path):
+    """With no tolerance at all the errors of a kind's law are found in 100,000 rows, so the tax is raised, and said to be."""
+    kind = rows(2000, 0.5, 0.5, seed=10, classes=1)
+    save_leaks(tmp_path / "l.npz", NAMES, {"honest": rows(1000, classes=1), "kind:blur": kind})
+    options = ["--unit-ms", 10, "--rho", 0, "--rho0", 0, "--json", tmp_path / "out.json"]
+    result = run("--leaks", tmp_path / "l.npz", "--out", tmp_path / "t.json", *options)
+    assert result.exit_code == 0, result.output
+    terms = json.loads((tmp_path / "out.json").read_text())["suspicion"]
+    assert terms["rho0"] > terms["asked_rho0"] == 0.0
+    assert f"rho0 was raised from 0 to {terms['rho0']:g}" in " ".join(result.stderr.split())
+    assert load_calibration(tmp_path / "t.json").suspicion.rho0 == terms["rho0"]
+
+
+def test_a_kind_that_no_tax_frees_fails_and_writes_nothing(tmp_path, monkeypatch):
+    """The steps of the tax are made too small for the errors of the kind's law."""
+    from modeltoll.pricing import rehearsal  # noqa: PLC0415
+
+    monkeypatch.setattr(rehearsal, "RHO0_STEPS", (1e-6,))
+    kind = rows(2000, 0.5, 0.5, seed=10, classes=1)
+    save_leaks(tmp_path / "l.npz", NAMES, {"honest": rows(1000, classes=1), "kind:blur": kind})
+    options = ["--unit-ms", 10, "--rho", 0, "--rho0", 0]
+    result = run("--leaks", tmp_path / "l.npz", "--out", tmp_path / "t.json", *options)
+    assert result.exit_code == 1
+    assert "no tariff was written: blur would be suspected after" in " ".join(result.stderr.split())
+    assert not (tmp_path / "t.json").exists()
 
 
 def test_a_novelty_that_knows_other_kinds_than_the_calibration_is_reported(document, leaks, tmp_path):

@@ -56,13 +56,13 @@ def test_several_layers_and_other_codings_are_malformed(encoding):
 
 
 @pytest.mark.parametrize(
-    "bad", [b"no gzip", gzip.compress(TEXT)[:-20], b"\x1f\x8b", gzip.compress(TEXT)[:100] + b"?" * 99]
+    "bad", [b"no gzip", gzip.compress(TEXT, mtime=0)[:-20], b"\x1f\x8b", gzip.compress(TEXT, mtime=0)[:100] + b"?" * 99]
 )
 def test_a_body_that_is_not_of_its_coding_is_no_toll(bad):
     assert decompressed(bad, "gzip") == b""
 
 
-@pytest.mark.parametrize("behind", [b"x", gzip.compress(b"{}"), bytes(1 << 18)])
+@pytest.mark.parametrize("behind", [b"x", gzip.compress(b"{}", mtime=0), bytes(1 << 18)])
 def test_data_behind_the_compressed_body_is_malformed(behind):
     """Libraries differ in what they read there."""
     with pytest.raises(TollMalformed, match="follows"):

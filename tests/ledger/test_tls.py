@@ -20,7 +20,7 @@ from modeltoll.errors import LedgerError, SettingsError
 from modeltoll.ledger.from_url import ledger_from_url
 from modeltoll.records import Caller, Charge
 
-ENTRY = Charge("m", 1, (0.5,), ((1,),), (b"12345678",), (1, 3), "t", 1e9)
+ENTRY = Charge("m", 1, (0.5,), (1,), (b"12345678",), 3, "t", 1e9)
 
 
 @pytest.fixture

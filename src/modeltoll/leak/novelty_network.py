@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 from numpy.typing import NDArray
 
 from modeltoll.errors import CalibrationError
-from modeltoll.leak.corruptions import is_image
 from modeltoll.leak.input_transform import transform_of_arrays
 from modeltoll.leak.teachers.network_stack import NetworkStack
 
@@ -38,8 +37,8 @@ class FeatureExtractor(Protocol):
 class NoveltyNetwork:
     """A transform of the inputs, and the network behind it; None: no network.
 
-    The first layer of features is the transformed inputs themselves, except for images, of which only the network's
-    layers are compared where there is one.
+    The first layer of features is the transformed inputs themselves, except where the network is convolutional: then
+    only its layers are compared.
     """
 
     transform: InputTransform
@@ -58,8 +57,10 @@ class NoveltyNetwork:
     def features(self, inputs: Floats) -> list[Floats]:
         """The features of inputs (rows, d), which may hold NaN, in each layer, (rows, f)."""
         values = self.transform.apply(inputs)
-        layers = [] if self.stack is None else self.stack.features(values)
-        return layers if layers and is_image(self.transform.shape) else [values, *layers]
+        if self.stack is None:
+            return [values]
+        convolutional = any(layer.kernel for layer in self.stack.layers)
+        return [*([] if convolutional else [values]), *self.stack.features(values)]
 
     def predict(self, inputs: Floats) -> Integers:
         """The network's class, an index (rows,), of each of the inputs (rows, d).

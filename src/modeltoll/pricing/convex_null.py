@@ -80,11 +80,11 @@ class ConvexNull:
         above, below, tolerances = limits
         fit.lower[places], fit.upper[places] = -np.inf, np.inf
         for _ in range(_STEPS):
-            value, gap, laws = search.bounds()
-            value, gap = value * rows[places], gap * rows[places]
+            value, highest, laws = search.bounds()
+            value, highest = value * rows[places], highest * rows[places]
             better = value > fit.lower[places]
             fit.lower[places[better]], fit.laws[places[better]] = value[better], laws[better]
-            fit.upper[places] = np.fmin(fit.upper[places], value + gap)
+            fit.upper[places] = np.fmin(fit.upper[places], highest)
             open_ = fit.upper[places] - fit.lower[places] >= tolerances[places]
             open_ &= (fit.lower[places] <= above[places]) & (fit.upper[places] >= below[places])
             if not open_.all():
@@ -121,7 +121,7 @@ class _Search:
                 setattr(self, name, values[chosen])
 
     def bounds(self) -> tuple[Floats, Floats, Floats]:
-        """At the present weights, per row: a lower bound, what the upper bound lies above it, and the law."""
+        """At the present weights: a lower bound and an upper bound, per row of the histogram, and the law."""
         self._u = self._weights @ self._caps
         self._ratios = self._shares / np.maximum(self._u, _TINY)
         self._multiplier = _multiplier(self._shares, self._u, self._ratios, self._slack, self._multiplier)
@@ -136,7 +136,15 @@ class _Search:
         )
         self._gap = gap
         self._value = self._entropy - _sum_log(self._shares, scarcity)
-        return self._value, gap, self._shares / scarcity
+        scarcity = np.maximum(self._ratios, self._without_slack()[:, None])
+        value = self._entropy - _sum_log(self._shares, scarcity)
+        return value, self._value + gap, self._shares / np.maximum(scarcity, _TINY)
+
+    def _without_slack(self) -> Floats:
+        """The multiplier at which the law sums to 1, the cells that are capped being the same."""
+        rest = np.where(self._ratios > self._multiplier[:, None], 0.0, self._shares).sum(axis=1)
+        multiplier: Floats = self._multiplier * rest / (rest + self._slack)
+        return multiplier
 
     def _most_at(self, scarcity: Floats, multiplier: Floats) -> Floats:
         """Upper bound of sum share_k p_k / law_k over P, from any multiplier of the sum."""

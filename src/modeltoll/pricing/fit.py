@@ -65,8 +65,8 @@ class Fit:
     """A calibration, and the rows that it was not fitted to.
 
     ``held_back``: rows of all traffic, of each kind, and of each caller of ``CALLER_ROWS`` rows or more. ``strangers``: of
-    each stranger.
-    ``unmarked``: the kinds of callers who are not marked as known to be honest, by name; not part of the calibration.
+    each stranger. ``unmarked``: the kinds of callers who are not marked as known to be honest, by name; they are not part of
+    the calibration.
     """
 
     calibration: Calibration

@@ -30,6 +30,7 @@ class CalibrationOutcome:
     ``trials``: of kinds and callers. ``remedies``: of those who are suspected. ``strangers``: under this calibration;
     ``without_callers``: before callers' logs counted for everyone, () where they do not. ``costs``: of families of kinds.
     ``unpromised``: callers and how many rows they have, fewer than ``PROMISE_ROWS``. ``failures``: targets that are not met.
+    ``asked_rho0``: the tax per row before it was raised.
     """
 
     calibration: Calibration
@@ -40,6 +41,7 @@ class CalibrationOutcome:
     costs: tuple[KindCost, ...]
     unpromised: tuple[tuple[str, int], ...]
     failures: tuple[str, ...]
+    asked_rho0: float
 
     @property
     def kinds(self) -> tuple[KindTrial, ...]:
@@ -77,7 +79,17 @@ def rehearsed(
     failures = [*_suspected_kinds(calibration, trials), *_missed_wait(calibration, p99_wait)]
     labels = {rows.name: rows.label or rows.name for rows in fit.held_back if rows.role == CALLER}
     unpromised = _unpromised(callers, labels)
-    return CalibrationOutcome(calibration, trials, found, strangers, without, costs, unpromised, tuple(failures))
+    return CalibrationOutcome(
+        calibration=calibration,
+        trials=trials,
+        remedies=found,
+        strangers=strangers,
+        without_callers=without,
+        costs=costs,
+        unpromised=unpromised,
+        failures=tuple(failures),
+        asked_rho0=fit.calibration.suspicion.rho0,
+    )
 
 
 def _suspected_kinds(calibration: Calibration, trials: Sequence[KindTrial]) -> list[str]:

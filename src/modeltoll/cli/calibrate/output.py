@@ -29,8 +29,9 @@ _HEADINGS = (
     "mean price, units",
     "95 % interval",
     "at most 1?",
-    "waits of 50 / 95 / 99 / 99.9 %, ms",
-    "largest log evidence",
+    "waits, ms",
+    "log evidence",
+    "100,000 rows",
     "suspected",
 )
 
@@ -54,7 +55,10 @@ def print_outcome(
     rows = _terms(fitted, fitted.report, prices)
     print_table(("", "value"), rows, title=f"{tariff_file}: {fitted.honest_rows} honest rows of {fitted.model}")
     limit = -math.log(fitted.suspicion.alpha)
-    title = f"what honest callers pay; suspected from a log evidence of {limit:.1f} on"
+    title = (
+        "what honest callers pay, waits of 50 / 95 / 99 / 99.9 % of rows, the largest log evidence of any caller and of one "
+        f"of 100,000 rows; suspected from {limit:.1f} on"
+    )
     print_table(_HEADINGS, [_kind_line(trial) for trial in (*outcome.kinds, *outcome.callers)], title=title)
     if outcome.strangers:
         _print_strangers(outcome)
@@ -110,6 +114,7 @@ def _kind_line(trial: KindTrial) -> tuple[str, ...]:
         _side(low, high),
         " / ".join(f"{1000 * wait:.1f}" for _, wait in trial.waits),
         f"{report.max_log_evidence:.1f}",
+        "-" if trial.long_log_evidence is None else f"{trial.long_log_evidence:.1f}",
         "no" if report.suspected_at is None else f"from row {report.suspected_at}",
     )
 
@@ -147,6 +152,11 @@ def _warnings(outcome: CalibrationOutcome) -> list[str]:
     from modeltoll.pricing.rehearsal import LONG_RUN_HELD_BACK  # noqa: PLC0415
 
     warnings = [_freed(remedy) for remedy in outcome.remedies]
+    rho0 = outcome.calibration.suspicion.rho0
+    if rho0 > outcome.asked_rho0:
+        warnings.append(
+            f"rho0 was raised from {outcome.asked_rho0:g} to {rho0:g}, because kinds would be suspected below it"
+        )
     for trial in outcome.trials:
         if trial.report.interval[0] > 1.0 and trial.report.role not in {CLASS, ALL_TRAFFIC}:
             low, high = trial.report.interval
@@ -205,7 +215,13 @@ def _document(
         "g": fitted.g,
         "weights": dict(zip(fitted.measures, fitted.weights, strict=True)),
         "coordinates": list(fitted.coordinates),
-        "suspicion": {"rho": terms.rho, "rho0": terms.rho0, "alpha": terms.alpha, "surcharge": terms.maximum},
+        "suspicion": {
+            "rho": terms.rho,
+            "rho0": terms.rho0,
+            "asked_rho0": outcome.asked_rho0,
+            "alpha": terms.alpha,
+            "surcharge": terms.maximum,
+        },
         "thieves_units": prices,
         **asdict(report),
         "kinds": [_kind_document(trial) for trial in outcome.kinds],
