@@ -380,7 +380,7 @@ def test_an_interrupted_command_leaves_no_process_and_resumes(
     options = ["run", "quick", "-o", str(out), "--cache", str(workspace.cache), "--queries", "45", "--jobs", jobs]
     command = [sys.executable, "-m", "modeltoll", "bench", *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while not list(out.rglob("*.json")) and time.monotonic() < deadline:
         time.sleep(0.01)
     left = children(process.pid)
