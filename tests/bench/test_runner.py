@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from modeltoll.bench import runner, suites
 from modeltoll.bench.attack_setup import PreparedAttack, prepare_attack
 from modeltoll.bench.experiment import ResultOrigin
+from modeltoll.bench.extraction import load_cached
 from modeltoll.bench.report.aggregate import Results
 from modeltoll.bench.report.curves import leak_against_queries
 from modeltoll.bench.report.page import report_sections, write_report
@@ -86,6 +87,36 @@ def test_experiments_share_an_extraction_unless_a_defence_changes_answers():
     assert thefts["top-1"].answers == "top-1"
     assert len({extraction.answers for extraction in thefts.values()}) == 5
     assert extraction_of(plan_experiments("honest", SuiteOptions())[0]) is None
+
+
+def test_changed_images_are_an_extraction_of_their_own(run):
+    planned = plan_experiments("evasions", SuiteOptions(("digits",), ("copycat",), "quick", 1, 50))
+    changes = {experiment.evasion: extraction_of(experiment).change for experiment in planned}
+    assert changes["darkened"] == "dark:0.4"
+    assert changes["blurred"] == "blur:0.033"
+    assert {change for evasion, change in changes.items() if evasion not in {"darkened", "blurred"}} == {""}
+    dark = [one for one in planned if one.evasion == "darkened" and one.tariff == "conformal"]
+    plain = [one for one in planned if one.evasion == "none" and one.tariff == "conformal"]
+    stolen = []
+    for one in (dark, plain):
+        (job,) = pending_jobs(one, run.results)
+        assert not run_job(job, run).failed
+        stolen.append(load_cached(job.extraction, run.workspace.cache, lambda: None))
+    assert stolen[0].images.max() <= 0.4 < stolen[1].images.max()
+
+
+def test_thieves_of_every_family_are_tried_known_and_unknown():
+    planned = plan_experiments("strangers", SuiteOptions(("mnist",), seeds=1))
+    families = {one.foreign for one in planned}
+    assert "emnist" in families
+    assert "mnist" not in families
+    tolls = {one.tariff for one in planned if one.foreign == "emnist"}
+    assert tolls == {"conformal", "conformal-unknown-strangers", "conformal-calibrated", "conformal-without-kinds"}
+    evasions = {one.evasion for one in planned}
+    assert {"none", "accounts-1000", "fresh-fillers-16", "fresh-fillers-64", "bank", "bank-4"} <= evasions
+    assert {
+        one.foreign for one in plan_experiments("strangers", SuiteOptions(("mnist",), seeds=1, foreign="svhn"))
+    } == {"svhn"}
 
 
 def test_jobs_are_sorted_by_seed_and_then_by_data_set(tmp_path):
@@ -349,7 +380,7 @@ def test_an_interrupted_command_leaves_no_process_and_resumes(
     options = ["run", "quick", "-o", str(out), "--cache", str(workspace.cache), "--queries", "45", "--jobs", jobs]
     command = [sys.executable, "-m", "modeltoll", "bench", *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while not list(out.rglob("*.json")) and time.monotonic() < deadline:
         time.sleep(0.01)
     left = children(process.pid)

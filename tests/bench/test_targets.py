@@ -44,6 +44,19 @@ def test_the_parts_of_a_target_are_disjoint(name, tmp_path):
     check_victim(prepared.victim, data_split.honest.x[:5])
 
 
+@pytest.mark.parametrize("foreign", ["", "noise"])
+def test_no_attacker_has_an_image_of_the_strangers_that_the_operator_knows(foreign, tmp_path):
+    """Also where the attacker's images are of another source: its strangers are those that this source keeps back."""
+    usual = TARGETS["digits"].prepare(Workspace(None, tmp_path), lambda _done, _most: None)
+    attacked = TARGETS["digits"].prepare(Workspace(None, tmp_path, foreign), lambda _done, _most: None)
+    strangers = usual.strangers()
+    assert set(strangers) == {TARGETS["digits"].foreign, "noise"}
+    stolen = keys(attacked.data_split.foreign.x)
+    for family, images in strangers.items():
+        assert len(images) == 200
+        assert not keys(images) & stolen, family
+
+
 def test_a_target_is_the_same_every_time(tmp_path):
     targets = [TARGETS["digits"].prepare(Workspace(None, tmp_path), lambda _done, _most: None) for _ in range(2)]
     assert targets[0].victim.identity == targets[1].victim.identity

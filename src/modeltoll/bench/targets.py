@@ -153,8 +153,9 @@ def _digits(workspace: Workspace, progress: Progress) -> PreparedTarget:
     private, unseen = np.split(rng.permutation(len(images.x)), [700])
     calibration, own, honest = split_images(Images(images.x[unseen], images.y[unseen]), SplitSizes(450, 400, 200), rng)
     usual = lambda: _with_brightness_labels(datasets.photograph_patches(2200, images.x.shape[1], rng))  # noqa: E731
-    source, shape = workspace.source(usual), images.x.shape[1:]
+    shape = images.x.shape[1:]
     noise = _strangers((NOISE,), lambda: workspace.folder, shape, 200, rng)
+    source = workspace.source(usual)
     foreign, unseen_foreign = _split_foreign(source, shape, 200, rng)
     known = Images(images.x[private], images.y[private])
     data_split = DataSplit(known, calibration, honest, own.x, foreign, unseen_foreign)
