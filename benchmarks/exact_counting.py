@@ -175,7 +175,7 @@ async def accounts(url):
     """Read the ledger: accounts by caller, lines and rows of the log, and the capped caller's usage today."""
     ledger = ledger_from_url(url, create=False)
     await ledger.open()
-    known = {account.caller.name: account for account in await ledger.largest(10_000, time.time())}
+    known = {account.caller.name: account for account in await ledger.largest(10_000)}
     lines, logged = [], 0
     while page := await ledger.log(lines[-1] if lines else 0, 1000):
         lines += [line for line, _, _ in page]

@@ -48,7 +48,7 @@ def result(plan, ratio=1.5, **members):
         "live": None,
         "note": "ä \N{SNOWMAN} \u2028",
     }
-    plain.pop("v")
+    plain["version"] = plain.pop("v")
     return plain | members
 
 

@@ -215,13 +215,16 @@ def test_recorded_measures_are_weighted_as_stated(folder, tmp_path):
 def test_g_and_weights_are_selected_for_a_wait_and_against_thieves(folder, tmp_path):
     command = ("calibrate", "--leaks", folder / "leaks.npz", "--out", tmp_path / "t.json", "--unit-ms", 10)
     result = run_ok(
-        *command, "--p99-wait", "40ms", "--thieves", folder / "leaks.npz", "--figure", tmp_path / "f.png", "--json", "-"
+        *command, "--p99-wait", "200ms", "--thieves", folder / "leaks.npz", "--figure", tmp_path / "f.png", "--json", "-"
     )
     found = json.loads(result.stdout)
     assert (tmp_path / "f.png").read_bytes().startswith(b"\x89PNG")
     assert found["thieves_units"]["thief"] > 2.0
     assert found["g"] == load_calibration(tmp_path / "t.json").g
     assert "mean price of thief" in run_ok(*command, "--thieves", folder / "leaks.npz").stdout
+    missed = run(*command, "--p99-wait", "40ms")  # which the rows held back do not keep, chosen on too few others
+    assert missed.exit_code == 1
+    assert "--p99-wait: 99 % of the honest rows held back wait at most" in " ".join(missed.stderr.split())
     assert_refused(1, "no g lets 99 % of honest rows wait", *command, "--p99-wait", "0.001s")
     assert_refused(2, "--p99-wait: 'soon' is not a time", *command, "--p99-wait", "soon")
 
@@ -261,7 +264,7 @@ def test_training_inputs_among_honest_ones_are_refused_before_any_request(folder
     np.save(folder / "inputs.npy", np.concatenate([np.eye(4)[:2], 2 * np.eye(4)]))
     assert_refused(
         1,
-        "2 of the 6 honest rows are also in",
+        "2 of the 6 rows of",
         "calibrate",
         folder / "modeltoll.yaml",
         "--inputs",
