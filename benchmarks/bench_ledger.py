@@ -54,7 +54,9 @@ async def call(ledger, caller, rng, pairs, latencies):
     for number in range(pairs):
         at = NOW + number
         charge = Charge("m", 1, (0.1, 0.2), (rng.randrange(CELLS),), (rng.randbytes(8),), CELLS, "t", at)
-        entry = LogEntry(at, "m", 1, ("entropy", "novelty"), ((0.1, 0.2),), (0.3,), Work(PRICE, 1, PRICE), "sealed", (3,))
+        entry = LogEntry(
+            at, "m", 1, ("entropy", "novelty"), ((0.1, 0.2),), (0.3,), Work(PRICE, 1, PRICE), "sealed", (3,)
+        )
         start = time.perf_counter()
         admission = await ledger.settle(caller, receipts, Reservation(UNIT, CREDIT), at)
         settled = time.perf_counter()

@@ -105,7 +105,10 @@ def bench_fillers(dataset: str) -> str:
     for family in FILLERS:
         for attack, levels in _levels(dataset, family).items():
             for place, toll in enumerate(("published", "ours")):
-                ratios = [plain[attack][1][place], *(levels[count][place] if count in levels else "" for count in counts)]
+                ratios = [
+                    plain[attack][1][place],
+                    *(levels[count][place] if count in levels else "" for count in counts),
+                ]
                 rows.append([f"{attack}, {family}", toll, *ratios])
     head = ["attack, fillers", "toll", "without", *(f"{count} per stolen row" for count in counts)]
     return table(head, rows, words=2)

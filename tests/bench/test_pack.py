@@ -26,6 +26,7 @@ from modeltoll.errors import ModeltollError
 
 COMMITTED = Path(__file__).parents[2] / "results" / "bench"
 COPYCAT = Experiment("quick", "digits", "copycat", "none", "none", "conformal", "entropy", "quick", 0, 300)
+FIRST = replace(COPYCAT, version=1)  # of the time before keys
 OTHERS = (
     replace(COPYCAT, seed=1),
     replace(COPYCAT, attack="standard", tariff="published"),
@@ -48,7 +49,8 @@ def result(plan, ratio=1.5, **members):
         "live": None,
         "note": "ä \N{SNOWMAN} \u2028",
     }
-    plain["version"] = plain.pop("v")
+    if (version := plain.pop("v")) > 1:
+        plain["version"] = version
     return plain | members
 
 
@@ -233,26 +235,28 @@ def legacy_file(plan, folder):
 
 
 def test_a_file_named_as_before_keys_is_packed_too(folder):
-    COPYCAT.file(folder).rename(legacy_file(COPYCAT, folder))
+    write_document(legacy_file(FIRST, folder), result(FIRST, 7.5))
     before = ratios(folder)
+    assert before[FIRST] == 7.5
     pack_results(folder)
     assert not list(folder.rglob("*.json"))
     assert ratios(folder) == before
 
 
 def test_the_same_result_in_two_files_is_one_and_different_ones_are_refused(folder):
-    legacy_file(COPYCAT, folder).write_bytes(COPYCAT.file(folder).read_bytes())
-    assert len(list(read_results(folder))) == len(ALL)
-    write_document(legacy_file(COPYCAT, folder), result(COPYCAT, 99.0))
+    write(folder, FIRST, 0.5)
+    legacy_file(FIRST, folder).write_bytes(FIRST.file(folder).read_bytes())
+    assert len(list(read_results(folder))) == len(ALL) + 1
+    write_document(legacy_file(FIRST, folder), result(FIRST, 99.0))
     before = contents(folder)
     for act in (lambda: list(read_results(folder)), lambda: pack_results(folder)):
         with pytest.raises(DamagedFile, match="different results of one experiment") as refused:
             act()
-        assert all(str(path) in str(refused.value) for path in COPYCAT.files(folder))
+        assert all(str(path) in str(refused.value) for path in FIRST.files(folder))
     assert contents(folder) == before
-    write_document(legacy_file(COPYCAT, folder), result(COPYCAT, 0.123457))
+    write_document(legacy_file(FIRST, folder), result(FIRST, 0.5))
     (digits, *_) = pack_results(folder)
-    assert (digits.results, digits.removed_files) == (4, 5)
+    assert (digits.results, digits.removed_files) == (5, 6)
 
 
 def test_the_same_line_twice_is_one_and_different_ones_are_refused(folder):

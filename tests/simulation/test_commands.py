@@ -215,7 +215,15 @@ def test_recorded_measures_are_weighted_as_stated(folder, tmp_path):
 def test_g_and_weights_are_selected_for_a_wait_and_against_thieves(folder, tmp_path):
     command = ("calibrate", "--leaks", folder / "leaks.npz", "--out", tmp_path / "t.json", "--unit-ms", 10)
     result = run_ok(
-        *command, "--p99-wait", "200ms", "--thieves", folder / "leaks.npz", "--figure", tmp_path / "f.png", "--json", "-"
+        *command,
+        "--p99-wait",
+        "200ms",
+        "--thieves",
+        folder / "leaks.npz",
+        "--figure",
+        tmp_path / "f.png",
+        "--json",
+        "-",
     )
     found = json.loads(result.stdout)
     assert (tmp_path / "f.png").read_bytes().startswith(b"\x89PNG")
