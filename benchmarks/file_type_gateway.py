@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import subprocess
 import sys
 import time
@@ -32,6 +33,11 @@ PATH = f"/v2/models/{MODEL}/infer"
 BATCH, TIMED = 20, 200
 
 
+def key_of(caller):
+    """The API key of a caller, and the key's name."""
+    return re.sub(r"\W+", "-", caller).strip("-")
+
+
 @dataclass
 class FileTypeGateway:
     """The servers of one run, in a folder of its own."""
@@ -52,7 +58,7 @@ class FileTypeGateway:
         return self._modeltoll([*command, "--json", "novelty.json"], "novelty.json")[1]
 
     def write_settings(self, callers):
-        """A gateway in shadow mode without a tariff; ``callers``: names of keys."""
+        """A gateway in shadow mode without a tariff; ``callers``: names."""
         model = {
             "mode": "shadow",
             "tariff": "tariff.json",
@@ -66,7 +72,7 @@ class FileTypeGateway:
             "admin": f"127.0.0.1:{admin}",
             "upstream": {"url": f"http://127.0.0.1:{victim}"},
             "ledger": {"url": f"sqlite:///{self.folder / 'ledger.db'}"},
-            "callers": {"anonymous": False, "keys": [{"name": name, "sha256": hash_key(name)} for name in callers]},
+            "callers": {"anonymous": False, "keys": [{"name": key, "sha256": hash_key(key)} for key in map(key_of, callers)]},
             "models": {MODEL: model},
         }
         self.settings.write_text(yaml.safe_dump(document, sort_keys=False))
@@ -101,7 +107,7 @@ class FileTypeGateway:
         ):
             for done, (caller, rows) in enumerate(asked):
                 if len(rows):
-                    headers = {"content-type": "application/json", "x-api-key": caller}
+                    headers = {"content-type": "application/json", "x-api-key": key_of(caller)}
                     client.post(PATH, content=_body(rows), headers=headers).raise_for_status()
                 if done % 60 == 0:
                     report(f"  {done} of {len(asked)} requests")
@@ -111,7 +117,7 @@ class FileTypeGateway:
 
         async def found():
             async with open_ledger(load_settings(self.settings).ledger.url, create=False) as ledger:
-                return {name: ledger.logged_as(Caller(f"key:{name}")) for name in callers}
+                return {name: ledger.logged_as(Caller(f"key:{key_of(name)}")) for name in callers}
 
         return asyncio.run(found())
 
