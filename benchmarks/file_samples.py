@@ -25,18 +25,29 @@ MIXED = "mixed"
 IMAGES = {".png", ".jpg", ".jpeg", ".gif", ".ico", ".webp", ".bmp"}
 
 
-def _binary(path, size):
-    del size
+def _binary(path, _size):
     return path.suffix.lower() in IMAGES or path.suffix in {"", ".o"} or ".so" in path.name
 
 
+def _any(_path, _size):
+    return True
+
+
+def _tiny(_path, size):
+    return size < TINY
+
+
+def _ending(*endings):
+    return lambda path, _size: path.suffix in endings
+
+
 CALLERS = {
-    MIXED: lambda path, size: True,
-    ".py only": lambda path, size: path.suffix == ".py",
+    MIXED: _any,
+    ".py only": _ending(".py"),
     "images and ELF": _binary,
-    ".h and .c": lambda path, size: path.suffix in {".h", ".c"},
-    ".json and .yaml": lambda path, size: path.suffix in {".json", ".yaml", ".yml"},
-    "tiny files, under 200 bytes": lambda path, size: size < TINY,
+    ".h and .c": _ending(".h", ".c"),
+    ".json and .yaml": _ending(".json", ".yaml", ".yml"),
+    "tiny files, under 200 bytes": _tiny,
 }
 
 
@@ -97,7 +108,9 @@ class FileFinder:
 
     def _new_row(self, caller, path):
         data = _read_ends(path)
-        if data is None or (caller == "images and ELF" and path.suffix.lower() not in IMAGES and data[:4] != b"\x7fELF"):
+        if data is None or (
+            caller == "images and ELF" and path.suffix.lower() not in IMAGES and data[:4] != b"\x7fELF"
+        ):
             return None
         row = codes_of(data)
         if row is None or row.tobytes() in self.seen:

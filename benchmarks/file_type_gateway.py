@@ -72,7 +72,10 @@ class FileTypeGateway:
             "admin": f"127.0.0.1:{admin}",
             "upstream": {"url": f"http://127.0.0.1:{victim}"},
             "ledger": {"url": f"sqlite:///{self.folder / 'ledger.db'}"},
-            "callers": {"anonymous": False, "keys": [{"name": key, "sha256": hash_key(key)} for key in map(key_of, callers)]},
+            "callers": {
+                "anonymous": False,
+                "keys": [{"name": key, "sha256": hash_key(key)} for key in map(key_of, callers)],
+            },
             "models": {MODEL: model},
         }
         self.settings.write_text(yaml.safe_dump(document, sort_keys=False))
@@ -127,7 +130,9 @@ class FileTypeGateway:
         command = ["calibrate", "modeltoll.yaml", "--from-ledger", *options, "--out", str(tariff)]
         errors, found = self._modeltoll([*command, "--json", f"{name}.json"], f"{name}.json", fails=True)
         calibration = load_calibration(tariff) if tariff.exists() else None
-        return calibration, {"options": list(options), "messages": errors, **found}
+        del found["tariff"]  # a path of this run
+        warnings = [line for line in errors if line.startswith("warning:")]
+        return calibration, {"options": list(options), "warnings": warnings, **found}
 
     def _modeltoll(self, command, result, *, fails=False):
         done = subprocess.run(

@@ -1,6 +1,6 @@
 """The model of file types in the package ``magika`` (its ONNX file alone) as an Open Inference server.
 
-    python benchmarks/file_type_model.py PORT
+python benchmarks/file_type_model.py PORT
 """
 
 from __future__ import annotations

@@ -7,7 +7,9 @@ real files of this machine below ``--roots``. ``modeltoll fit-novelty`` learns f
 through a gateway in shadow mode into an SQLite ledger; ``modeltoll calibrate --from-ledger`` makes a tariff from that log, once
 without and once with ``--known-honest all``. Then each caller draws 5,000 rows with replacement from files that were kept back,
 and so do strangers. These rows are priced one request at a time by the gate's own steps (assess, charge, verdict, work), without
-HTTP. *One kind* is the first tariff with all traffic as its only kind: the promise to callers who send the whole mix.
+HTTP. *One kind* is the first tariff with all traffic as its only kind: the promise to callers who send the whole mix. *Large
+classes* is the second one without the kinds of classes of fewer than 100 rows, which no option of ``calibrate`` makes: it shows
+what small classes cost.
 """
 
 from __future__ import annotations
@@ -28,11 +30,13 @@ from file_type_model import FileTypeModel
 
 from modeltoll.bench.honest.workload import RequestPattern, pay_for
 from modeltoll.pricing.conformal_tariff import ConformalTariff
+from modeltoll.pricing.kinds import CLASS
 from modeltoll.records import Caller
 from modeltoll.simulation.scenarios import Times
 
 PRIVATE, KEPT_BACK, FURTHER = 3000, 1000, 5000
-ONE_KIND, KINDS, OWN_LOGS = "one kind", "kinds", "kinds and own logs"
+ONE_KIND, KINDS, OWN_LOGS, LARGE_CLASSES = "one kind", "kinds", "kinds and own logs", "own logs, large classes"
+LARGE_CLASS = 100  # rows; chosen on the files of seed 0
 
 
 def report(what):
@@ -63,7 +67,11 @@ def priced(tariff, leaks, logged_as, seed):
     )
     units, suspected = paid.work / tariff.unit_seconds, paid.surcharges > 1.0
     first = int(suspected.argmax()) + 1 if suspected.any() else None
-    cells = tariff.assess(drawn, np.random.default_rng(seed)).cells
+    again = np.random.default_rng(seed)
+    again.integers(
+        len(leaks.values), size=FURTHER
+    )  # the cells of tied leaks are drawn: these are those that were paid for
+    cells = tariff.assess(drawn, again).cells
     own = tariff.own_kind(logged_as)
     one = np.zeros(FURTHER, np.int64), np.ones(FURTHER, np.bool_)
     evidence = tariff.suspicion.running(cells, *one, own).log_evidence
@@ -88,19 +96,19 @@ def samples(roots, log_rows, rng):
 
 
 def calibrations(gateway, undefended_ms):
-    """The three tariffs by name, and what ``calibrate`` says of the two that it makes."""
+    """The tariffs by name, and what ``calibrate`` says of the two that it makes."""
     times = ("--undefended-ms", f"{undefended_ms:.3f}")
     tariffs, said = {}, {}
     for name, options in ((KINDS, ()), (OWN_LOGS, ("--known-honest", "all"))):
         report(f"modeltoll calibrate --from-ledger {' '.join(options)}")
         calibration, said[name] = gateway.calibrate(name.replace(" ", "-"), *options, *times)
-        if calibration is not None:
-            tariffs[name] = ConformalTariff(calibration)
-    if KINDS in tariffs:
-        plain = tariffs[KINDS].calibration
-        one = ConformalTariff(replace(plain, kinds=plain.kinds[:1], priced_classes=(), strangers=()))
-        tariffs = {ONE_KIND: one, **tariffs}
-    return tariffs, said
+        if calibration is None:
+            raise SystemExit(f"calibrate wrote no tariff: {'; '.join(said[name]['failures'])}")
+        tariffs[name] = ConformalTariff(calibration)
+    plain, own = tariffs[KINDS].calibration, tariffs[OWN_LOGS].calibration
+    one = ConformalTariff(replace(plain, kinds=plain.kinds[:1], priced_classes=()))
+    large = tuple(kind for kind in own.kinds if kind.role != CLASS or kind.rows >= LARGE_CLASS)
+    return {ONE_KIND: one, **tariffs, LARGE_CLASSES: ConformalTariff(replace(own, kinds=large))}, said
 
 
 def study(folder, roots, log_rows, seed):
@@ -127,7 +135,9 @@ def study(folder, roots, log_rows, seed):
     for place, (name, of_name) in enumerate(leaks.items()):
         report(f"pricing: {name}")
         prices = {
-            tariff: priced(used, of_name, names.get(name, "") if tariff == OWN_LOGS else "", (seed, place))
+            tariff: priced(
+                used, of_name, names.get(name, "") if tariff in {OWN_LOGS, LARGE_CLASSES} else "", (seed, place)
+            )
             for tariff, used in tariffs.items()
         }
         logged = len(callers[name][0].paths) if name in callers else None
@@ -139,6 +149,8 @@ def study(folder, roots, log_rows, seed):
         "further_rows": FURTHER,
         "undefended_ms": undefended,
         "novelty": novelty,
+        "class_rows": {kind.name: kind.rows for kind in tariffs[KINDS].calibration.kinds if kind.role == CLASS},
+        "large_class": LARGE_CLASS,
         "calibrations": said,
         "callers": lines,
     }
