@@ -1,7 +1,7 @@
 /** A page returns the receipts of its tolls to a gateway of another origin: with requests, when idle, and when it is left. */
 
 import assert from "node:assert/strict";
-import { after, afterEach, before, test } from "node:test";
+import { after, afterEach, before, beforeEach, test } from "node:test";
 import { SETTLE_PATH, TestGateway } from "../test/testGateway.mjs";
 import { launch } from "./chromium.mjs";
 import { allowOrigin, ANSWER, INFER, servePage } from "./fixtures.mjs";
@@ -14,18 +14,24 @@ let gateway;
 let context;
 
 before(async () => {
-  [browser, site, gateway] = await Promise.all([launch(), TestGateway.open(), TestGateway.open()]);
+  [browser, site] = await Promise.all([launch(), TestGateway.open()]);
 });
 after(async () => {
   await browser?.close();
-  await Promise.all([site?.close(), gateway?.close()]);
+  await site?.close();
 });
-afterEach(() => context?.close());
+beforeEach(async () => {
+  gateway = await TestGateway.open(); // of this test alone: a page that was closed still posts its receipts to its own
+});
+afterEach(async () => {
+  await context?.close();
+  await gateway?.close();
+});
 
 /** Open the page; the gateway's settled receipts, and a function that asks it once. */
 async function visit() {
   servePage(site, { gateway: gateway.url });
-  const settling = gateway.reset().serveSettling({ answer: ANSWER });
+  const settling = gateway.serveSettling({ answer: ANSWER });
   allowOrigin(gateway, site.url);
   context = await browser.newContext();
   const page = await context.newPage();
