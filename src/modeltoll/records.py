@@ -52,11 +52,15 @@ GROUP_SCHEMES = ("org:", "prefix:")  # a group's name begins with one of these
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A response of the upstream: HTTP status, content type, and the body byte for byte."""
+    """A response of the upstream: HTTP status, content type, and the body byte for byte.
+
+    ``headers`` are those that are passed on beside it, in small letters; they are never sealed, and must tell nothing of it.
+    """
 
     status: int
     content_type: str
     body: bytes
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -174,7 +174,9 @@ class Gate:
         work = with_new_account(work, request.payment)
         entry = measured.log_entry(self._model, work, mode, self._runtime.clock(), clean=self.config.mode == SHADOW)
         in_ledger = in_ledger and await self._bill(request.caller, entry, adjustment, verdict.updates)
-        return GateResult(work, mode, answer=None if toll else answer, toll=toll, in_ledger=in_ledger)
+        return GateResult(
+            work, mode, answer=None if toll else answer, toll=toll, in_ledger=in_ledger, headers=answer.headers
+        )
 
     async def _spend_quota(self, caller: Caller, work: Work) -> bool:
         asked = work.seconds if self._mode_without_toll(caller, work) is None else 0.0
@@ -227,7 +229,7 @@ class Gate:
 
     async def _ask_upstream(self, request: GateRequest, parsed: ParsedRequest) -> Answer:
         body = request.body if parsed.forward is None else parsed.forward
-        answer = await self._upstream.predict(request.path, body, request.content_type)
+        answer = await self._upstream.predict(request.path, body, request.content_type, request.head)
         if answer.status == 200:
             return answer
         if 400 <= answer.status < 500:

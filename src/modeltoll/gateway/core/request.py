@@ -14,6 +14,7 @@ from modeltoll.evidence_records import EvidenceState
 from modeltoll.gateway.core.credit import DEFAULT_CREDIT, CreditTerms
 from modeltoll.gateway.core.padding import MOST_BYTES
 from modeltoll.gateway.protocols.protocol import JSON
+from modeltoll.gateway.upstream.upstream import NO_HEAD
 from modeltoll.leak.measure import LARGEST_INPUT, clean_measure, input_width
 from modeltoll.names import EMBEDDINGS
 from modeltoll.records import Account, Leaks
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from modeltoll.gateway.core.puzzle_selector import PuzzleSelector
     from modeltoll.gateway.core.suspect_monitor import SuspectMonitor
     from modeltoll.gateway.protocols.protocol import ParsedRequest, ServiceDescription, ServingProtocol
+    from modeltoll.gateway.upstream.upstream import RequestHead
     from modeltoll.leak.measure import LeakMeasure
     from modeltoll.pricing.tariff import Tariff
     from modeltoll.puzzle.seal import KeyRing
@@ -207,7 +209,8 @@ class GateRequest:
     """One request at the gate: its caller, its upstream path, its body, and what the client can do.
 
     ``content_type`` is one of ``wire.with_binary_length``. ``receipts`` are those of earlier tolls, as the caller sent them.
-    ``payment`` is the receipt of the admission toll that the caller has paid for this request.
+    ``payment`` is the receipt of the admission toll that the caller has paid for this request. ``head`` is what of the
+    request's query and headers goes to the model server.
     """
 
     caller: Caller
@@ -217,6 +220,7 @@ class GateRequest:
     content_type: str = JSON
     receipts: tuple[bytes, ...] = ()
     payment: Receipt | None = None
+    head: RequestHead = NO_HEAD
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +228,8 @@ class GateResult:
     """The result of a request: the unchanged answer, or a toll for the answer or for admission; never both.
 
     ``mode`` is the mode in the ledger's log; ``work`` of an admission toll is what the toll asks, else the price. ``in_ledger`` is False where the ledger did not answer, so that the charge,
-    the quota or the log entry is missing there.
+    the quota or the log entry is missing there. ``headers`` are those of the model server's answer that go beside it or its
+    toll.
     """
 
     work: Work
@@ -232,6 +237,7 @@ class GateResult:
     answer: Answer | None
     toll: Toll | None
     in_ledger: bool = True
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 def unknown_account(caller: Caller, charge: Charge) -> Account:

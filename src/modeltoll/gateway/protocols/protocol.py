@@ -21,7 +21,8 @@ class Routes:
     ``infer`` takes POST; its first template has no version. Where a path names no model, the request's body does, or there
     is only one. ``pass_through`` takes GET and is answered by the model server unchanged. Two of these are ``metadata``,
     the model's description (None: there is none), and ``ready``, which has status 200 when the server can answer.
-    ``binary``: requests may have raw tensors behind their JSON, with ``wire.BINARY_HEADER``.
+    ``binary``: requests may have raw tensors behind their JSON, with ``wire.BINARY_HEADER``. ``query``: the names of the
+    query parameters that the protocol knows; others are refused unless the settings allow them by name.
     """
 
     infer: tuple[str, ...]
@@ -29,6 +30,7 @@ class Routes:
     metadata: str | None
     ready: str
     binary: bool = False
+    query: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,6 +82,7 @@ class ServiceDescription:
     their values are part of every row's fingerprint. ``logprobs`` says how the server reports log-probabilities of tokens:
     ``raw``, or ``tempered`` by the request's temperature and its like. ``versions`` are those that paths with ``{version}``
     may name; the path without a version is always served.
+    ``allow_query`` are the query parameters that are passed on beside those of the protocol.
     """
 
     model: str
@@ -95,6 +98,7 @@ class ServiceDescription:
     allow_members: tuple[str, ...] = ()
     logprobs: str = "tempered"
     versions: tuple[str, ...] = ()
+    allow_query: tuple[str, ...] = ()
 
 
 class ServingProtocol(Protocol):

@@ -22,6 +22,7 @@ __all__ = [
     "Network",
     "Origin",
     "Person",
+    "QueryName",
     "Secret",
     "SettingsPart",
     "UpstreamUrl",
@@ -105,6 +106,7 @@ VersionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_
 UrlPath = Annotated[str, AfterValidator(_url_path)]
 HashedKey = Annotated[str, AfterValidator(_hashed)]
 Secret = Annotated[SecretStr, AfterValidator(_secret)]
+QueryName = Annotated[str, StringConstraints(pattern=r"^[^\s&=;#%+]{1,64}$")]
 Person = Annotated[str, StringConstraints(pattern=r"^[\w.@-]{1,64}$")]  # a key's name, or an organisation's
 WideIPv4 = Annotated[
     int, Field(ge=8, le=23)

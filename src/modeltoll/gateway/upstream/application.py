@@ -12,12 +12,15 @@ from starlette._utils import get_route_path
 from modeltoll import wire
 from modeltoll.errors import AnswerError, UpstreamError
 from modeltoll.gateway.protocols.protocol import JSON
+from modeltoll.gateway.upstream.upstream import NO_HEAD
 from modeltoll.records import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from starlette.types import ASGIApp, Message, Scope
+
+    from modeltoll.gateway.upstream.upstream import RequestHead
 
 __all__ = ["ApplicationUpstream", "caller_scope"]
 
@@ -46,21 +49,25 @@ class ApplicationUpstream:
     async def close(self) -> None:
         """Nothing to close."""
 
-    async def predict(self, path: str, body: bytes, content_type: str = JSON) -> Answer:
+    async def predict(self, path: str, body: bytes, content_type: str = JSON, head: RequestHead = NO_HEAD) -> Answer:
         """See ``Upstream.predict``."""
-        scope = self._scope("POST", path, body, wire.content_headers(content_type))
+        scope = self._scope("POST", path, body, (head, wire.content_headers(content_type)))
         try:
             return await self._ask(scope, body)
         finally:
             if self._on_predicted is not None:
                 self._on_predicted(scope)
 
-    async def fetch(self, path: str) -> Answer:
+    async def fetch(self, path: str, head: RequestHead = NO_HEAD) -> Answer:
         """See ``Upstream.fetch``."""
-        return await self._ask(self._scope("GET", path, b"", {}), b"")
+        return await self._ask(self._scope("GET", path, b"", (head, {})), b"")
 
-    def _scope(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> Scope:
-        """The caller's scope with this request in it. ``path`` is put where the caller's path was, below any root path."""
+    def _scope(self, method: str, path: str, body: bytes, sent: tuple[RequestHead, dict[str, str]]) -> Scope:
+        """The caller's scope with this request in it. ``path`` is put where the caller's path was, below any root path.
+
+        ``sent``: the head, of which the query is used, for all headers of the caller are kept; and the body's headers.
+        """
+        head, headers = sent
         caller = caller_scope.get(_NO_SCOPE)
         kept = [pair for pair in caller["headers"] if pair[0] not in (*_BODY_HEADERS, _BINARY)]
         own = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
@@ -70,7 +77,7 @@ class ApplicationUpstream:
             "method": method,
             "path": full,
             "raw_path": quote(full, safe="/:@!$&'()*+,;=~").encode(),
-            "query_string": b"",
+            "query_string": head.query.encode("ascii"),
             "headers": [*kept, *own, (b"content-length", b"%d" % len(body))],
             "state": dict(caller.get("state", {})),
         }

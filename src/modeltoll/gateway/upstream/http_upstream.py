@@ -11,10 +11,13 @@ from modeltoll import wire
 from modeltoll.errors import AnswerError, UpstreamError, UpstreamTimeout
 from modeltoll.gateway.protocols.protocol import JSON
 from modeltoll.gateway.upstream.http_attempt import Attempt, NotingConnector, attempt
+from modeltoll.gateway.upstream.upstream import NO_HEAD
 from modeltoll.records import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from modeltoll.gateway.upstream.upstream import RequestHead
 
 __all__ = ["HttpUpstream"]
 
@@ -61,13 +64,14 @@ class HttpUpstream:
             if session is not None:
                 await session.close()
 
-    async def predict(self, path: str, body: bytes, content_type: str = JSON) -> Answer:
+    async def predict(self, path: str, body: bytes, content_type: str = JSON, head: RequestHead = NO_HEAD) -> Answer:
         """See ``Upstream.predict``."""
-        return await self._ask("POST", path, body, {**self._headers(), **wire.content_headers(content_type)})
+        headers = {**head.all_headers, **self._headers(), **wire.content_headers(content_type)}
+        return await self._ask("POST", head.target(path), body, headers)
 
-    async def fetch(self, path: str) -> Answer:
+    async def fetch(self, path: str, head: RequestHead = NO_HEAD) -> Answer:
         """See ``Upstream.fetch``."""
-        return await self._ask("GET", path, None, self._headers())
+        return await self._ask("GET", head.target(path), None, {**head.all_headers, **self._headers()})
 
     async def _ask(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
         session, retry_session = self._session, self._retry_session
