@@ -530,7 +530,7 @@ def test_readiness_does_not_wait_for_a_model_server_or_ledger_that_hangs(harness
     monkeypatch.setattr("modeltoll.gateway.admin.health._TIMEOUT", 0.01)
 
     class Hanging:
-        async def fetch(self, path, head):
+        async def fetch(self, path, head=None):
             await asyncio.Event().wait()
 
         async def account(self, caller, model):
