@@ -13,6 +13,7 @@ from modeltoll.errors import AnswerError, RequestError
 from modeltoll.evidence_records import EvidenceState
 from modeltoll.gateway.core.credit import DEFAULT_CREDIT, CreditTerms
 from modeltoll.gateway.core.padding import MOST_BYTES
+from modeltoll.gateway.core.refused_answers import DEFAULT_REFUSALS
 from modeltoll.gateway.protocols.protocol import JSON
 from modeltoll.gateway.upstream.upstream import NO_HEAD
 from modeltoll.leak.measure import LARGEST_INPUT, clean_measure, input_width
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from modeltoll.gateway.core.drift_monitor import DriftMonitor
     from modeltoll.gateway.core.early_measurement import EarlyLeaks
     from modeltoll.gateway.core.puzzle_selector import PuzzleSelector
+    from modeltoll.gateway.core.refused_answers import RefusalTerms
     from modeltoll.gateway.core.suspect_monitor import SuspectMonitor
     from modeltoll.gateway.protocols.protocol import ParsedRequest, ServiceDescription, ServingProtocol
     from modeltoll.gateway.upstream.upstream import RequestHead
@@ -186,7 +188,8 @@ class GateConfig:
 
     ``without_ledger`` decides what happens while the ledger does not answer: False refuses the request (503), True
     charges the row price without what the ledger knows of the caller. ``drift_monitor`` and ``suspect_monitor`` record every
-    measured request. ``credit`` is how much work callers may leave unsettled.
+    measured request. ``credit`` is how much work callers may leave unsettled. ``refusals``: what of the model server's
+    errors reaches the caller.
     """
 
     served_model: ServedModel
@@ -197,6 +200,7 @@ class GateConfig:
     drift_monitor: DriftMonitor | None = None
     credit: CreditTerms = DEFAULT_CREDIT
     suspect_monitor: SuspectMonitor | None = None
+    refusals: RefusalTerms = DEFAULT_REFUSALS
 
     @property
     def current_tariff(self) -> Tariff:

@@ -25,6 +25,7 @@ from modeltoll.errors import (
     RequestError,
     RouteRefused,
     TollMalformed,
+    UpstreamRefused,
 )
 from modeltoll.gateway.core.gate import Gate
 from modeltoll.gateway.core.request import PREPAID, GateConfig, GateRequest, GateResult, GateRuntime
@@ -236,6 +237,9 @@ class _Handlers:
             headers["retry-after"] = str(error.retry_after)
         if isinstance(error, BodyTooSlow):
             headers["connection"] = "close"
+        if isinstance(error, UpstreamRefused):
+            headers |= dict(error.headers)
+            return Response(error.body, status_code=error.status, headers=headers, media_type=JSON)
         protocol, detail = http_request.scope.get(_PROTOCOL, self._default_protocol), str(error)
         body = (
             wire.encode_problem(error.problem, error.status, detail, protocol.error_member(detail))
