@@ -31,6 +31,7 @@ __all__ = [
     "WideIPv4",
     "WideIPv6",
     "each_once",
+    "header_name",
     "known_in",
 ]
 
@@ -95,6 +96,13 @@ def _url_path(text: str) -> str:
     if not re.fullmatch(r"(/[A-Za-z0-9_.~:-]+)+/?|/", text) or "/./" in f"{text}/" or "/../" in f"{text}/":
         raise ValueError("is not a path such as /predict")
     return text
+
+
+def header_name(text: str) -> str:
+    """A header's name in small letters (``ValueError``: it is none)."""
+    if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}", text):
+        raise ValueError("is not the name of a header, such as x-tenant")
+    return text.lower()
 
 
 Address = Annotated[str, AfterValidator(_address)]

@@ -31,10 +31,6 @@ class RequestHead:
         """The headers of both kinds."""
         return dict((*self.headers, *self.read_headers))
 
-    def target(self, path: str) -> str:
-        """``path`` with the query."""
-        return f"{path}?{self.query}" if self.query else path
-
 
 NO_HEAD = RequestHead()
 
