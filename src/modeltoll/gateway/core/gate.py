@@ -79,7 +79,7 @@ class Gate:
             deferred=deferred,
         )
         model = config.served_model
-        self._refused_answers = RefusedAnswers(model.protocol, config.refusals, runtime.clock)
+        self.refused_answers = RefusedAnswers(model.protocol, config.refusals, runtime.clock)
         early = (*model.measures, *model.clean_measures) if config.mode == SHADOW else model.measures
         self._early_measurement = EarlyMeasurement(early)
 
@@ -236,7 +236,7 @@ class Gate:
     async def _ask_upstream(self, request: GateRequest, parsed: ParsedRequest) -> Answer:
         body = request.body if parsed.forward is None else parsed.forward
         answer = await self._upstream.predict(request.path, body, request.content_type, request.head)
-        return self._refused_answers.check(answer, request.path)
+        return self.refused_answers.check(answer, request.path)
 
     def _measure(self, tariff: Tariff, parsed: ParsedRequest, answer: Answer, early: EarlyLeaks) -> MeasuredAnswer:
         model = self.config.served_model
