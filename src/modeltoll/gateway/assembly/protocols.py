@@ -74,6 +74,8 @@ def build_service(name: str, model: ModelSettings, max_rows: int) -> ServiceDesc
         allow_members=model.allow_members,
         versions=model.versions,
         logprobs=output.logprobs,
+        tolerance=output.tolerance,
+        batched=model.batched,
     )
 
 
