@@ -24,6 +24,8 @@ from modeltoll.gateway.settings.load import load_settings
 from modeltoll.gateway.upstream.application import ApplicationUpstream, CallerRequest, is_gateway_call
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 __all__ = ["TollMiddleware"]
@@ -49,15 +51,27 @@ class TollMiddleware:
 
     Other frameworks than Starlette and FastAPI do not show which endpoint a request reaches. For these say
     ``exact_paths=True`` if the application serves each model at its path and nowhere else: then every method at that
-    path goes to the gateway, and other spellings of it get 404.
+    path goes to the gateway, and other spellings of it get 404. ``other_methods`` are then those at that path that the
+    application answers without the model, such as a form's ``GET``, or ``OPTIONS``.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings | Path | str, *, exact_paths: bool = False) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        settings: Settings | Path | str,
+        *,
+        exact_paths: bool = False,
+        other_methods: Collection[str] = (),
+    ) -> None:
         """Read the settings and build the gateway.
 
         Raises:
             SettingsError: names every part of the settings that cannot be used.
+            ValueError: ``other_methods`` holds ``POST``, which is the method of predictions.
         """
+        self._other_methods = frozenset(method.upper() for method in other_methods)
+        if "POST" in self._other_methods:
+            raise ValueError("POST is the method of predictions, and none of the other methods")
         loaded = settings if isinstance(settings, Settings) else load_settings(Path(settings))
         self._app = app
         max_body = int(loaded.upstream.max_answer_mib * (1 << 20))
@@ -99,13 +113,19 @@ class TollMiddleware:
             return False
         if path in OWN_PATHS:
             return True
-        every_method = self._routes.exact_paths
-        return self._routes.is_model_path(path) and (every_method or scope["method"] in self._tolled_methods)
+        if not self._routes.is_model_path(path):
+            return False
+        if self._routes.exact_paths and scope["method"] not in self._other_methods:
+            return True
+        return scope["method"] in self._tolled_methods
 
     def _is_refused(self, scope: Scope, path: str) -> bool:
         """Whether a request may reach a model past the gateway, for all that can be told before it is routed."""
         if scope["type"] == "websocket" and (path in OWN_PATHS or self._routes.is_model_path(path)):
             return True
+        is_other_method = scope["type"] == "http" and scope["method"] in self._other_methods
+        if is_other_method and self._routes.is_model_path(path):
+            return False
         return self._routes.exact_paths and self._routes.is_other_spelling(path)
 
     async def _toll(self, scope: Scope, path: str, receive: Receive, send: Send) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from starlette._utils import get_route_path
+from starlette.applications import Starlette
 from starlette.routing import compile_path
 
 from modeltoll import wire
@@ -56,9 +57,9 @@ def applications_inside(app: ASGIApp) -> Iterator[ASGIApp]:
 
 
 def root_path_of(app: ASGIApp, scope: Scope) -> str:
-    """The root path that the application's router will see: its own, else the server's."""
-    own = (getattr(inner, "root_path", None) for inner in applications_inside(app))
-    return next((path for path in own if isinstance(path, str) and path), str(scope.get("root_path", "")))
+    """The root path that the application's router will see: its own (``FastAPI(root_path=)``), else the server's."""
+    own = (getattr(inner, "root_path", "") for inner in applications_inside(app) if isinstance(inner, Starlette))
+    return next(filter(None, own), str(scope.get("root_path", "")))
 
 
 def mark_guarded(scope: Scope, *, is_guarded: bool) -> bool:
