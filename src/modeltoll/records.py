@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 __all__ = [
     "FINGERPRINT_BYTES",
     "GROUP_SCHEMES",
-    "READINESS_PROBE",
     "Account",
     "Answer",
     "Assessment",
@@ -108,9 +107,6 @@ class Caller:
     @property
     def is_group(self) -> bool:
         return self.name.startswith(GROUP_SCHEMES)
-
-
-READINESS_PROBE = Caller("readiness")  # of whom a ledger is asked to see whether it answers; never charged
 
 
 @dataclass(frozen=True, slots=True, eq=False)
