@@ -240,6 +240,7 @@ class LedgerError(ModeltollError):
     """The ledger does not answer, cannot be written, or has a version that this release does not know."""
 
     status = 503
+    retry_after = 1
 
 
 class TollError(ModeltollError):

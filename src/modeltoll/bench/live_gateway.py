@@ -44,7 +44,8 @@ if TYPE_CHECKING:
     from modeltoll.ledger.ledger import Ledger
     from modeltoll.pricing.calibration import Calibration
     from modeltoll.pricing.tariff import Tariff
-    from modeltoll.records import Challenge, Floats, Leaks, MachineProfile, Solution, Work
+    from modeltoll.records import Floats, Leaks, MachineProfile, Work
+    from modeltoll.toll_records import Challenge, Solution
 
 __all__ = ["LIVE_SECONDS", "LiveResult", "LiveRun", "run_live"]
 

@@ -75,6 +75,8 @@ def build_service(name: str, model: ModelSettings, max_rows: int) -> ServiceDesc
         versions=model.versions,
         logprobs=output.logprobs,
         allow_query=model.allow_query,
+        tolerance=output.tolerance,
+        batched=model.batched,
     )
 
 

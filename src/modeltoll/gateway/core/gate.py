@@ -43,8 +43,9 @@ if TYPE_CHECKING:
     from modeltoll.gateway.upstream.upstream import Upstream
     from modeltoll.ledger.ledger import Ledger
     from modeltoll.pricing.tariff import Tariff
-    from modeltoll.records import LogEntry, Toll
+    from modeltoll.records import LogEntry
     from modeltoll.settlement_records import Receipt
+    from modeltoll.toll_records import Toll
 
 __all__ = ["Gate"]
 

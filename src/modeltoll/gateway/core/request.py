@@ -35,8 +35,9 @@ if TYPE_CHECKING:
     from modeltoll.leak.measure import LeakMeasure
     from modeltoll.pricing.tariff import Tariff
     from modeltoll.puzzle.seal import KeyRing
-    from modeltoll.records import Answer, Caller, Charge, Evidence, MachineProfile, Toll, Work
+    from modeltoll.records import Answer, Caller, Charge, Evidence, MachineProfile, Work
     from modeltoll.settlement_records import Receipt
+    from modeltoll.toll_records import Toll
 
 __all__ = [
     "ADMISSION",

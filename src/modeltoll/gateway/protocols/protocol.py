@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from modeltoll.leak.scores import TOLERANCE
+
 if TYPE_CHECKING:
     from modeltoll.records import Answer, Evidence, Floats
 
@@ -81,8 +83,9 @@ class ServiceDescription:
     ``allow_members`` are the members and parameters of a request that it may have beside those that the protocol knows;
     their values are part of every row's fingerprint. ``logprobs`` says how the server reports log-probabilities of tokens:
     ``raw``, or ``tempered`` by the request's temperature and its like. ``versions`` are those that paths with ``{version}``
-    may name; the path without a version is always served.
-    ``allow_query`` are the query parameters that are passed on beside those of the protocol.
+    may name; the path without a version is always served. ``allow_query`` are the query parameters that are passed on
+    beside those of the protocol. ``tolerance``: how far a row of probabilities may be from a sum
+    of 1. ``batched``: tensors have the rows as their first dimension; else a request is one row, and its tensors have none.
     """
 
     model: str
@@ -99,6 +102,8 @@ class ServiceDescription:
     logprobs: str = "tempered"
     versions: tuple[str, ...] = ()
     allow_query: tuple[str, ...] = ()
+    tolerance: float = TOLERANCE
+    batched: bool = True
 
 
 class ServingProtocol(Protocol):

@@ -19,9 +19,9 @@ __all__ = [
     "Address",
     "HashedKey",
     "ModelName",
-    "Network",
     "Origin",
     "Person",
+    "Proxy",
     "QueryName",
     "Secret",
     "SettingsPart",
@@ -66,11 +66,14 @@ def _origin(text: str) -> str:
     return text
 
 
-def _network(text: str) -> str:
+def _proxy(text: str) -> str:
     try:
-        ipaddress.ip_network(text)
+        if text != "unix":
+            ipaddress.ip_network(text)
     except ValueError as error:
-        raise ValueError(f"{error}; write a network such as 10.0.0.0/8 or fd00::/8") from None
+        raise ValueError(
+            f"{error}; write a network such as 10.0.0.0/8 or fd00::/8, or unix for a proxy that asks over a Unix socket"
+        ) from None
     return text
 
 
@@ -108,7 +111,7 @@ def header_name(text: str) -> str:
 Address = Annotated[str, AfterValidator(_address)]
 UpstreamUrl = Annotated[str, AfterValidator(_upstream_url)]
 Origin = Annotated[str, AfterValidator(_origin)]
-Network = Annotated[str, AfterValidator(_network)]
+Proxy = Annotated[str, AfterValidator(_proxy)]
 ModelName = Annotated[str, AfterValidator(_model_name)]
 VersionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 UrlPath = Annotated[str, AfterValidator(_url_path)]

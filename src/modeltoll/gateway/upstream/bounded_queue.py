@@ -27,6 +27,7 @@ class BoundedUpstream:
 
     def __init__(self, upstream: Upstream, *, max_concurrent: int, max_waiting: int, max_wait_seconds: float) -> None:
         self._upstream = upstream
+        self._max_concurrent = max_concurrent
         self._slots = asyncio.Semaphore(max_concurrent)
         self._max_waiting = max_waiting
         self._max_wait_seconds = max_wait_seconds
@@ -35,6 +36,7 @@ class BoundedUpstream:
 
     async def open(self) -> None:
         """See ``Upstream.open``."""
+        self._slots, self.active, self.waiting = asyncio.Semaphore(self._max_concurrent), 0, 0  # of this event loop
         await self._upstream.open()
 
     async def close(self) -> None:
