@@ -23,9 +23,10 @@ class ApplicationExchange:
     ended. ``is_complete`` says whether all of it came.
     """
 
-    def __init__(self, body: bytes, max_body: int) -> None:
+    def __init__(self, body: bytes, max_body: int, answer_headers: tuple[str, ...] = ()) -> None:
         self._body: bytes | None = body
         self._left = self._max_body = max_body
+        self._answer_headers = answer_headers
         self._start: Message | None = None
         self._chunks: list[bytes] = []
         self._disconnected = asyncio.Event()
@@ -84,4 +85,4 @@ class ApplicationExchange:
             raise AnswerError("the application's content type cannot be read")
         folded = wire.with_binary_length(content_type, headers.get(wire.BINARY_HEADER.lower()))
         status = int(self._start["status"])
-        return Answer(status, folded, body, passed_headers(status, headers.items(), ()))
+        return Answer(status, folded, body, passed_headers(status, headers.items(), self._answer_headers))
