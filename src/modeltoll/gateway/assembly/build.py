@@ -146,6 +146,9 @@ def build_ingress(settings: Settings, identifier: CallerIdentifier) -> IngressPo
         max_bodies=settings.max_bodies,
         caller_share=limits.caller_share,
         least_rate=limits.least_rate_kib * 1024,
+        cors_headers=settings.cors.headers,
+        cors_max_age=settings.cors.max_age_seconds,
+        root_path=settings.root_path,
     )
 
 

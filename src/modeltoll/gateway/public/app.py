@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -32,6 +31,7 @@ from modeltoll.gateway.core.threads import LARGE_BYTES, off_loop
 from modeltoll.gateway.core.tolls import AdmittedRequest, redeem
 from modeltoll.gateway.observability.request_log import fields_of
 from modeltoll.gateway.protocols.protocol import JSON
+from modeltoll.gateway.public.cors import CorsPolicy, PageAccess
 from modeltoll.gateway.public.disconnect import watching_caller
 from modeltoll.gateway.public.ingress import Ingress, IngressPolicy
 from modeltoll.gateway.public.parsing import (
@@ -46,6 +46,7 @@ from modeltoll.gateway.public.parsing import (
     route_path,
     written_path,
 )
+from modeltoll.gateway.public.prefix import BelowPrefix
 from modeltoll.gateway.settings.body_limits import SETTLEMENT_BYTES
 
 if TYPE_CHECKING:
@@ -62,7 +63,6 @@ _PROTOCOL = "modeltoll.protocol"  # key in a request's scope: the protocol that 
 _CLIENT_GONE = 499
 _NO_CONTENT = 204
 REDEEMED, SETTLED = "redeemed", "settled"
-_PREFLIGHT_SECONDS = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,24 +261,15 @@ def _routes(handlers: _Handlers, gates: Iterable[Gate]) -> Iterator[Route]:
     yield Route(wire.SETTLE_PATH, handlers.settle, methods=["POST"])
 
 
-def _cors(origins: tuple[str, ...]) -> list[Middleware]:
-    """Lets pages of these origins send requests and read the headers of the answers."""
-    return [
-        Middleware(
-            CORSMiddleware,
-            allow_origins=origins,
-            allow_methods=("GET", "POST"),
-            allow_headers=("Authorization", "Content-Type", "X-Api-Key", wire.ACCEPT_HEADER, wire.SETTLE_HEADER),
-            expose_headers=(wire.RECEIPT_HEADER, wire.AUTHENTICATE_HEADER),
-            max_age=_PREFLIGHT_SECONDS,
-        )
-    ]
+def _middleware(policy: IngressPolicy) -> Iterator[Middleware]:
+    yield Middleware(PageAccess, CorsPolicy(policy.cors_origins, policy.cors_headers, policy.cors_max_age))
+    if policy.root_path:
+        yield Middleware(BelowPrefix, policy.root_path)
 
 
 def application(components: AppComponents) -> Starlette:
     """The public application."""
     handlers = _Handlers(components)
-    origins = components.ingress.cors_origins
     app = Starlette(
         routes=list(_routes(handlers, components.gates.values())),
         exception_handlers={
@@ -288,7 +279,7 @@ def application(components: AppComponents) -> Starlette:
             ClientDisconnect: handlers.error_response,
             Exception: handlers.error_response,
         },
-        middleware=_cors(origins) if origins else (),
+        middleware=list(_middleware(components.ingress)),
     )
     app.router.redirect_slashes = False  # a redirect would be an answer to a route that is not listed
     return app

@@ -15,6 +15,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 __all__ = [
+    "CLOSE",
     "DISCARD_SECONDS",
     "FIRST_BYTE_SECONDS",
     "HEAD_SECONDS",
@@ -29,6 +30,7 @@ MAX_HEAD_BYTES = 64 << 10  # of a request's line and headers, and of the trailer
 DISCARD_SECONDS = 30.0  # for the rest of a request's body after its response
 
 
+CLOSE = (b"connection", b"close")  # a header
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
@@ -90,6 +92,12 @@ class HeadTimeoutProtocol(HttpToolsProtocol):
         """The connection was closed: stop the timer."""
         self._stop_timer()
         super().connection_lost(exc)
+
+    def close_after_response(self) -> None:
+        """Say in the response to the request that is being handled, if there is one, that the connection closes."""
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None and not cycle.response_started:
+            cycle.default_headers = [*cycle.default_headers, CLOSE]
 
     def _start_timer(self, seconds: float) -> None:
         self._stop_timer()
