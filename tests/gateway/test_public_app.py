@@ -140,8 +140,10 @@ def test_pages_of_listed_origins_may_send_requests_and_read_the_headers(harness)
     "headers",
     [
         # openai 6.49.0 (npm) in a browser, and its options
-        "authorization,content-type,user-agent,x-stainless-arch,x-stainless-lang,x-stainless-os,x-stainless-package-version,"
-        "x-stainless-retry-count,x-stainless-runtime,x-stainless-runtime-version,x-stainless-timeout",
+        (
+            "authorization,content-type,user-agent,x-stainless-arch,x-stainless-lang,x-stainless-os,x-stainless-package-version,"
+            "x-stainless-retry-count,x-stainless-runtime,x-stainless-runtime-version,x-stainless-timeout"
+        ),
         "openai-organization,openai-project,openai-beta,x-stainless-helper-method,idempotency-key,x-client-request-id",
         "traceparent,tracestate,baggage,b3,x-b3-traceid,sentry-trace,x-datadog-trace-id",
         "content-type, inference-header-content-length, toll-settle, cache-control, x-requested-with",
@@ -425,7 +427,7 @@ def test_requests_above_the_limit_are_refused(harness):
     inside, leave = threading.Event(), threading.Event()
 
     class Slow:
-        async def predict(self, path, body, content_type):
+        async def predict(self, path, body, content_type, head):
             inside.set()
             await asyncio.to_thread(leave.wait)
             return harness.answer(harness.confident_scores(1))
@@ -447,7 +449,7 @@ def test_a_caller_that_disconnects_frees_its_slot(harness):
     inside, leave, body = threading.Event(), threading.Event(), harness.infer_body([1, 2])
 
     class Slow:
-        async def predict(self, path, body, content_type):
+        async def predict(self, path, body, content_type, head):
             inside.set()
             await asyncio.to_thread(leave.wait)
             return harness.answer(harness.confident_scores(1))
@@ -576,7 +578,7 @@ def test_readiness_does_not_wait_for_a_model_server_or_ledger_that_hangs(harness
     monkeypatch.setattr("modeltoll.gateway.admin.health._TIMEOUT", 0.01)
 
     class Hanging:
-        async def fetch(self, path):
+        async def fetch(self, path, head=None):
             await asyncio.Event().wait()
 
         async def account(self, caller, model):

@@ -24,6 +24,7 @@ __all__ = [
     "ModelName",
     "Origin",
     "Person",
+    "QueryName",
     "Proxy",
     "RootPath",
     "Secret",
@@ -34,6 +35,7 @@ __all__ = [
     "WideIPv4",
     "WideIPv6",
     "each_once",
+    "header_name",
     "known_in",
 ]
 
@@ -126,6 +128,13 @@ def _url_path(text: str) -> str:
     return text
 
 
+def header_name(text: str) -> str:
+    """A header's name in small letters (``ValueError``: it is none)."""
+    if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}", text):
+        raise ValueError("is not the name of a header, such as x-tenant")
+    return text.lower()
+
+
 Address = Annotated[str, AfterValidator(_address)]
 ListenAddresses = Annotated[str | tuple[str, ...], BeforeValidator(_listen)]
 UpstreamUrl = Annotated[str, AfterValidator(_upstream_url)]
@@ -138,6 +147,7 @@ VersionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_
 UrlPath = Annotated[str, AfterValidator(_url_path)]
 HashedKey = Annotated[str, AfterValidator(_hashed)]
 Secret = Annotated[SecretStr, AfterValidator(_secret)]
+QueryName = Annotated[str, StringConstraints(pattern=r"^[^\s&=;#%+]{1,64}$")]
 Person = Annotated[str, StringConstraints(pattern=r"^[\w.@-]{1,64}$")]  # a key's name, or an organisation's
 WideIPv4 = Annotated[
     int, Field(ge=8, le=23)
