@@ -235,7 +235,7 @@ class _Handlers:
         headers = {"www-authenticate": "Bearer"} if isinstance(error, CallerRefused) else {}
         if error.retry_after is not None:
             headers["retry-after"] = str(error.retry_after)
-        if isinstance(error, BodyTooSlow):
+        if isinstance(error, BodyTooSlow) or "expect" in http_request.headers:  # a body may never come
             headers["connection"] = "close"
         if isinstance(error, UpstreamRefused):
             headers |= dict(error.headers)

@@ -94,10 +94,10 @@ class HeadTimeoutProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def close_after_response(self) -> None:
-        """Say in the response to the request that is being handled, if there is one, that the connection closes."""
+        """Close the connection after the response to the request that is being handled, if there is one, and say so in it."""
         cycle: RequestResponseCycle | None = self.cycle
-        if cycle is not None and not cycle.response_started:
-            cycle.default_headers = [*cycle.default_headers, CLOSE]
+        if cycle is not None and not cycle.response_complete:
+            cycle.keep_alive = False
 
     def _start_timer(self, seconds: float) -> None:
         self._stop_timer()
