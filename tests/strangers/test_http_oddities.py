@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
-from raw_http import exchange, serving_gateway, statuses
 
 from modeltoll import wire
 from modeltoll.records import Answer
 from modeltoll.testing.model_servers import FakeUpstream
+from raw_http import exchange, serving_gateway, statuses
 
 BODY = b'{"rows": [[1, 2]]}'
 TYPE = b"Content-Type: application/json\r\n"
