@@ -141,6 +141,8 @@ class _Handlers:
         policy = self._ingress.policy
         with self._ingress.place(caller.name) as holding:
             body = await read_body(http_request, policy.max_redemption, holding, policy.least_rate)
+            if body == wire.REDEEM_PROBE:
+                return Response(status_code=_NO_CONTENT)
             redeemed, receipt = await off_loop(len(body) > LARGE_BYTES, redeem, self._components.runtime, caller, body)
             self._components.metrics.count_redemption()
             fields_of(http_request.scope).mode = REDEEMED
