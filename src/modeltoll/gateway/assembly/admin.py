@@ -39,7 +39,7 @@ def build_admin(
     models = tuple(
         PlaygroundModel(name, model.infer_path, model.metadata_path) for name, model in served_models.items()
     )
-    admin.mount(PLAYGROUND, playground_application(PlaygroundConfig(settings.listen, models)))
+    admin.mount(PLAYGROUND, playground_application(PlaygroundConfig(settings.tcp_address, models)))
     configs = {name: gate.config for name, gate in gates.items()}
     long_standing = 86_400.0 * settings.callers.long_standing_days
     dashboard_models = [
