@@ -197,6 +197,11 @@ class GateConfig:
     suspect_monitor: SuspectMonitor | None = None
 
     @property
+    def answers_without_ledger(self) -> bool:
+        """Whether answers go out while the ledger does not answer; in shadow mode they always do."""
+        return self.without_ledger or self.mode == SHADOW
+
+    @property
     def current_tariff(self) -> Tariff:
         """The tariff for the next request; the drift monitor may have chosen another g for it."""
         return self.tariff if self.drift_monitor is None else self.drift_monitor.current_tariff(self.tariff)
@@ -207,7 +212,8 @@ class GateRequest:
     """One request at the gate: its caller, its upstream path, its body, and what the client can do.
 
     ``content_type`` is one of ``wire.with_binary_length``. ``receipts`` are those of earlier tolls, as the caller sent them.
-    ``payment`` is the receipt of the admission toll that the caller has paid for this request.
+    ``payment`` is the receipt of the admission toll that the caller has paid for this request. ``unread``, for shadow mode
+    only: why the body is not read; ``content_type`` may be any then.
     """
 
     caller: Caller
@@ -217,6 +223,7 @@ class GateRequest:
     content_type: str = JSON
     receipts: tuple[bytes, ...] = ()
     payment: Receipt | None = None
+    unread: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +231,7 @@ class GateResult:
     """The result of a request: the unchanged answer, or a toll for the answer or for admission; never both.
 
     ``mode`` is the mode in the ledger's log; ``work`` of an admission toll is what the toll asks, else the price. ``in_ledger`` is False where the ledger did not answer, so that the charge,
-    the quota or the log entry is missing there.
+    the quota or the log entry is missing there. ``reason``: as in ``LogEntry``, of an answer that was not measured.
     """
 
     work: Work
@@ -232,6 +239,7 @@ class GateResult:
     answer: Answer | None
     toll: Toll | None
     in_ledger: bool = True
+    reason: str = ""
 
 
 def unknown_account(caller: Caller, charge: Charge) -> Account:
