@@ -96,7 +96,7 @@ def test_evidence_of_other_rows_than_the_request_does_not_hold_an_answer_back(sh
 
 def test_what_the_model_server_refuses_or_does_not_answer_is_no_answer(shadow):
     for fault in (UpstreamTimeout("slow"), Answer(400, "application/json", b'{"error": "no"}')):
-        shadow.upstream.handler = fault if isinstance(fault, ModeltollError) else lambda path, body: fault
+        shadow.upstream.handler = fault if isinstance(fault, ModeltollError) else lambda path, body, fault=fault: fault
         for body in (shadow.infer_body([1, 2]), b"odd"):
             with pytest.raises(ModeltollError):
                 shadow.handle(body)
