@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from modeltoll.errors import AnswerError, CallerGone, RequestError, UpstreamTimeout
+from modeltoll.errors import CallerGone, RequestError, UpstreamRefused, UpstreamTimeout
 from modeltoll.gateway.callers.quotas import DailyQuotas
 from modeltoll.gateway.core.early_measurement import EarlyMeasurement
 from modeltoll.gateway.core.fingerprints import keyed
 from modeltoll.gateway.core.ledger_steps import LedgerSteps
 from modeltoll.gateway.core.measured_answer import MeasuredAnswer
 from modeltoll.gateway.core.padding import dither
+from modeltoll.gateway.core.refused_answers import RefusedAnswers
 from modeltoll.gateway.core.request import (
     ADMISSION,
     EXEMPT,
@@ -43,12 +44,13 @@ if TYPE_CHECKING:
     from modeltoll.gateway.upstream.upstream import Upstream
     from modeltoll.ledger.ledger import Ledger
     from modeltoll.pricing.tariff import Tariff
-    from modeltoll.records import Toll
     from modeltoll.settlement_records import Receipt
+    from modeltoll.toll_records import Toll
 
 __all__ = ["Gate"]
 
 _NOT_UNDERSTOOD = (400, 404, 422)  # statuses for members that a server does not know
+_WORKED = (499, 504)  # statuses of a model server that has begun to work: its client hung up, or it was too slow
 _NOTHING_RESERVED = Admission(admitted=True)
 
 
@@ -78,6 +80,7 @@ class Gate:
             deferred=deferred,
         )
         model = config.served_model
+        self._refused_answers = RefusedAnswers(model.protocol, config.refusals, runtime.clock)
         early = (*model.measures, *model.clean_measures) if config.mode == SHADOW else model.measures
         self._early_measurement = EarlyMeasurement(early)
         self._steps = LedgerSteps(ledger, config)
@@ -93,7 +96,7 @@ class Gate:
         In shadow mode a request or an answer that cannot be measured goes through as it came.
 
         Raises:
-            RequestError, AnswerError, UpstreamError, LedgerError, AllowanceSpent, TokenRefused: nothing of the answer may
+            RequestError, AnswerError, UpstreamError (UpstreamRefused with the server's own status), LedgerError, AllowanceSpent, TokenRefused: nothing of the answer may
                 be released.
         """
         tariff = self.config.current_tariff
@@ -120,7 +123,7 @@ class Gate:
     async def _pass_unread(self, request: GateRequest, tariff: Tariff, reason: str) -> GateResult:
         """In shadow mode: the answer to a request that cannot be read, as it comes."""
         await self._admit(request, tariff, 0)
-        answer = self._accepted(request, await self._predict(request, request.body))
+        answer = await self._ask_upstream(request, None)
         return await self._unmeasured.result(request.caller, answer, 0, request.unread or reason)
 
     async def settle(self, caller: Caller, receipts: Sequence[bytes]) -> None:
@@ -162,13 +165,16 @@ class Gate:
     ) -> tuple[Answer, EarlyLeaks]:
         """Ask the upstream, and measure meanwhile. Gives the reservation back where the model did not work for it.
 
-        It has worked where the caller hangs up, where it is too slow, and where its answer cannot be measured.
+        It has worked where the caller hangs up, where it is or says that it is too slow, where it says that the caller hung
+        up, and where its answer cannot be measured.
         """
         try:
-            return await self._early_measurement.measure_during(self._ask_upstream(request, parsed), parsed)
+            return await self._early_measurement.measure_during(self._ask_upstream(request, parsed.forward), parsed)
         except (UpstreamTimeout, CallerGone):
             raise
-        except Exception:
+        except Exception as error:
+            if isinstance(error, UpstreamRefused) and error.status in _WORKED:
+                raise
             await self._settlement.give_back(request.caller, admission)
             raise
 
@@ -201,7 +207,9 @@ class Gate:
         work = with_new_account(work, request.payment)
         entry = measured.log_entry(self._model, work, mode, self._runtime.clock(), clean=self.config.mode == SHADOW)
         in_ledger = in_ledger and await self._steps.bill(request.caller, entry, adjustment, verdict.updates)
-        return GateResult(work, mode, answer=None if toll else answer, toll=toll, in_ledger=in_ledger)
+        return GateResult(
+            work, mode, answer=None if toll else answer, toll=toll, in_ledger=in_ledger, headers=answer.headers
+        )
 
     async def _spend_quota(self, caller: Caller, work: Work) -> bool:
         asked = work.seconds if self._mode_without_toll(caller, work) is None else 0.0
@@ -240,28 +248,16 @@ class Gate:
         toll = await answer_toll(self._runtime, self.config.selector, request, content, asked)
         return toll, toll.mode, priced.adjustment
 
-    async def _ask_upstream(self, request: GateRequest, parsed: ParsedRequest) -> Answer:
-        forward = request.body if parsed.forward is None else parsed.forward
-        answer = await self._predict(request, forward)
-        if answer.status in _NOT_UNDERSTOOD and forward is not request.body and self.config.mode == SHADOW:
-            answer = await self._predict(request, request.body)  # without what the measures would have read
-        return self._accepted(request, answer)
-
-    async def _predict(self, request: GateRequest, body: bytes) -> Answer:
-        return await self._upstream.predict(request.path, body, request.content_type)
-
-    def _accepted(self, request: GateRequest, answer: Answer) -> Answer:
-        """The answer, where it is one of success.
-
-        Raises:
-            RequestError: the model server refused the request. AnswerError: it failed.
-        """
-        if answer.status == 200 or self._unmeasured.answered_otherwise(answer):
+    async def _ask_upstream(self, request: GateRequest, forward: bytes | None) -> Answer:
+        """The server's answer to ``forward``, else to the request itself; raises as ``RefusedAnswers.check``."""
+        path, content_type, head = request.path, request.content_type, request.head
+        answer = await self._upstream.predict(path, forward or request.body, content_type, head)
+        if forward is not None and answer.status in _NOT_UNDERSTOOD and self.config.mode == SHADOW:
+            # The request alone, without what the measures would have read.
+            answer = await self._upstream.predict(path, request.body, content_type, head)
+        if self._unmeasured.answered_otherwise(answer):
             return answer
-        if 400 <= answer.status < 500:
-            message = self.config.served_model.protocol.error_text(answer)
-            raise RequestError(f"the model server refused the request: {message or answer.status}")
-        raise AnswerError("the model server failed", private=f"status {answer.status} from {request.path}")
+        return self._refused_answers.check(answer, path)
 
     def _measure(self, tariff: Tariff, parsed: ParsedRequest, answer: Answer, early: EarlyLeaks) -> MeasuredAnswer:
         model = self.config.served_model
@@ -274,7 +270,8 @@ class Gate:
         self, request: GateRequest, parsed: ParsedRequest, measured: MeasuredAnswer
     ) -> tuple[Account, bool]:
         """Charge the caller's account. Returns the account, and False where the ledger does not answer."""
-        fingerprints = keyed(self._ledger.derived_key("fingerprints"), request.path, parsed.fingerprints)
+        read = (request.path, request.head.query, request.head.read_headers)
+        fingerprints = keyed(self._ledger.derived_key("fingerprints"), read, parsed.fingerprints)
         charge = measured.charge(self._model, self.config.tariff, fingerprints, self._runtime.clock())
         return await self._steps.charge(request.caller, charge)
 

@@ -88,11 +88,12 @@ class Unmeasured:
         reason = reason.encode("utf-8", "replace").decode().replace("\0", "?")[:REASON_CHARACTERS]
         work = Work(0.0, rows, 0.0)
         entry = LogEntry(self.clock(), self.model, rows, (), (), (), work, SHADOW, reason=reason)
+        in_ledger = True
         try:
             await self.ledger.bill(caller, entry)
         except LedgerError:
-            return GateResult(work, SHADOW, answer, None, in_ledger=False, reason=reason)
-        return GateResult(work, SHADOW, answer, None, reason=reason)
+            in_ledger = False
+        return GateResult(work, SHADOW, answer, None, in_ledger, answer.headers, reason)
 
 
 def stripped_if_possible(parsed: ParsedRequest, answer: Answer) -> Answer:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from modeltoll.gateway.protocols.registry import PROTOCOLS
-from modeltoll.gateway.settings.field_types import SettingsPart, VersionName, each_once, known_in
+from modeltoll.gateway.settings.field_types import QueryName, SettingsPart, VersionName, each_once, known_in
 from modeltoll.gateway.settings.model_inputs import InputSettings, JsonPathSettings, NamedInput
 from modeltoll.gateway.settings.model_output import OutputSettings
 from modeltoll.leak.registry import MEASURES
@@ -172,6 +172,10 @@ class ModelSettings(SettingsPart):
     allow_members: tuple[str, ...] = Field(
         (),
         description="Members and parameters of requests that are served beside those that the protocol knows. Their values are part of each row's identity in the ledger. All others are refused, because they could change what the model answers.",
+    )
+    allow_query: tuple[QueryName, ...] = Field(
+        (),
+        description="Names of query parameters of requests that are passed on to the model server, such as `threshold`, beside those that the protocol knows. Their values are part of each row's identity in the ledger. All others are refused with 400, because they could change what the model answers.",
     )
     batched: bool = Field(
         True,
