@@ -27,7 +27,7 @@ from modeltoll.errors import (
     UpstreamRefused,
 )
 from modeltoll.gateway.core.gate import Gate
-from modeltoll.gateway.core.request import PREPAID, GateConfig, GateRequest, GateResult, GateRuntime
+from modeltoll.gateway.core.request import PREPAID, SHADOW, GateConfig, GateRequest, GateResult, GateRuntime
 from modeltoll.gateway.core.threads import LARGE_BYTES, off_loop
 from modeltoll.gateway.core.tolls import AdmittedRequest, redeem
 from modeltoll.gateway.observability.request_log import fields_of
@@ -39,7 +39,7 @@ from modeltoll.gateway.public.parsing import (
     accept_of,
     addressed_gate,
     check_json,
-    content_type_of,
+    content_of,
     identity_of,
     path_of,
     read_body,
@@ -99,13 +99,14 @@ class _Handlers:
         """An inference request: through the gate of its model."""
         protocol, gates = self._set_protocol(gates, http_request), self._matching_gates(gates, http_request)
         path, caller = path_of(template, http_request), self._identify(template, http_request)
-        accept, content_type = accept_of(http_request), content_type_of(http_request, protocol)
+        accept, (content_type, unread) = accept_of(http_request), content_of(gates, http_request, protocol)
         policy = self._ingress.policy
         with self._ingress.place(caller.name) as holding:
             body = await read_body(http_request, policy.max_body, holding, policy.least_rate)
             gate = addressed_gate(gates, body)
             head = head_of(http_request, (gate,), policy.request_headers)
-            request = GateRequest(caller, path, body, accept, content_type, receipts_of(http_request), head=head)
+            receipts = receipts_of(http_request)
+            request = GateRequest(caller, path, body, accept, content_type, receipts, head=head, unread=unread)
             return await self._handle(gate, request, http_request)
 
     async def _handle(self, gate: Gate, request: GateRequest, http_request: Request) -> Response:
@@ -216,7 +217,8 @@ class _Handlers:
         matching = [
             gate
             for gate, service in services
-            if model in (None, service.model) and (version is None or version in service.versions)
+            if model in (None, service.model)
+            and (version is None or version in service.versions or gate.config.mode == SHADOW)
         ]
         if not matching:
             raise RouteRefused("there is no such model or version here")
