@@ -14,7 +14,6 @@ from modeltoll.ledger.from_url import ledger_from_url, ledger_spec, open_ledger
 from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.ledger.registry import LEDGERS
 from modeltoll.ledger.sqlite import SqliteLedger
-from modeltoll.records import READINESS_PROBE
 from modeltoll.testing.clock import FakeClock
 from modeltoll.testing.ledgers import check_ledger
 
@@ -137,7 +136,7 @@ def test_an_opened_ledger_is_closed_at_the_end_of_the_block_even_where_that_fail
     async def use(fail):
         async with open_ledger(url) as ledger:
             seen.append(ledger)
-            assert await ledger.account(READINESS_PROBE, "none") is None
+            await ledger.check_writable()
             if fail:
                 raise KeyError("inside")
 
@@ -146,7 +145,7 @@ def test_an_opened_ledger_is_closed_at_the_end_of_the_block_even_where_that_fail
         asyncio.run(use(fail=True))
     for ledger in seen:
         with pytest.raises(LedgerError):
-            asyncio.run(ledger.account(READINESS_PROBE, "none"))
+            asyncio.run(ledger.check_writable())
 
 
 def test_a_missing_ledger_is_not_created_by_a_read(tmp_path):

@@ -119,6 +119,10 @@ class ValkeyLedger:
         self._salt = None
         await self._server.close()
 
+    async def check_writable(self) -> None:
+        """See ``Ledger.check_writable``."""
+        await self._server.check_writable(_MARK)
+
     async def charge(self, caller: Caller, charge: Charge) -> Account:
         """See ``Ledger.charge``."""
         account_math.check_charge(caller, charge)
@@ -160,7 +164,8 @@ class ValkeyLedger:
                 float(receipt.prepaid),
                 float(receipt.new_account),
             )
-        found = await self._server.run("settle", [_STANDING.encode() + caller.name.encode(), *keys], numbers)
+        names = [_STANDING.encode() + caller.name.encode(), *keys]
+        found = await self._server.run("settle", names, numbers, repeatable=reservation is None)
         admitted, settled_rows, *seconds = found
         from_credit, from_prepaid, missing, missing_new_account = map(float, seconds)
         return Admission(
@@ -245,7 +250,7 @@ class ValkeyLedger:
         """See ``Ledger.largest``."""
         if limit <= 0:
             return []
-        found = await self._server.run("largest", [_RANKING], [bounded(limit), _ACCOUNT])
+        found = await self._server.run("largest", [_RANKING], [bounded(limit), _ACCOUNT], repeatable=True)
         return [decode_stored_account(None, stored) for stored in found]
 
     async def log(self, after: int, limit: int) -> Sequence[tuple[int, str, LogEntry]]:

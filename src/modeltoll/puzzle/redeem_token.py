@@ -22,8 +22,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from modeltoll.errors import SettingsError, TokenExpired, TokenRefused
 from modeltoll.puzzle.functions import COUNTERS, HASHCASHES, solves
 from modeltoll.puzzle.proof import DIGEST_BYTES, KEY_BYTES, digest_proof
-from modeltoll.records import Answer, Challenge, Part
+from modeltoll.records import Answer
 from modeltoll.settlement_records import Receipt
+from modeltoll.toll_records import Challenge, Part
 
 if TYPE_CHECKING:
     import random

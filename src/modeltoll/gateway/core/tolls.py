@@ -12,14 +12,16 @@ from modeltoll.gateway.core.padding import MOST_BYTES, padded_length
 from modeltoll.gateway.core.threads import LARGE_BYTES, off_loop
 from modeltoll.puzzle import seal
 from modeltoll.puzzle.puzzle import expected_seconds
-from modeltoll.records import Answer, Toll, Work
+from modeltoll.records import Answer, Work
+from modeltoll.toll_records import Toll
 
 if TYPE_CHECKING:
     from modeltoll.gateway.core.puzzle_selector import PuzzleSelector
     from modeltoll.gateway.core.request import GateRequest, GateRuntime
     from modeltoll.puzzle.puzzle import Puzzle
-    from modeltoll.records import Caller, Challenge, Solution
+    from modeltoll.records import Caller
     from modeltoll.settlement_records import Receipt
+    from modeltoll.toll_records import Challenge, Solution
 
 __all__ = ["AdmittedRequest", "TollContent", "admission_toll", "answer_toll", "redeem"]
 

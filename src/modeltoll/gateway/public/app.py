@@ -25,6 +25,7 @@ from modeltoll.errors import (
     RequestError,
     RouteRefused,
     TollMalformed,
+    UpstreamRefused,
 )
 from modeltoll.gateway.core.gate import Gate
 from modeltoll.gateway.core.request import PREPAID, GateConfig, GateRequest, GateResult, GateRuntime
@@ -78,7 +79,9 @@ class AppComponents:
 
 def _unchanged_response(answer: Answer, **headers: str) -> Response:
     return Response(
-        answer.body, status_code=answer.status, headers={**wire.content_headers(answer.content_type), **headers}
+        answer.body,
+        status_code=answer.status,
+        headers={**dict(answer.headers), **wire.content_headers(answer.content_type), **headers},
     )
 
 
@@ -118,7 +121,11 @@ class _Handlers:
         if toll is not None:
             error = served_model.protocol.error_member(wire.DETAIL)
             body = await off_loop(len(toll.payload) > LARGE_BYTES, wire.encode_toll, toll, error, path)
-            headers = {"cache-control": "no-store", wire.AUTHENTICATE_HEADER: wire.format_authenticate(toll, model)}
+            headers = {
+                **dict(result.headers),
+                "cache-control": "no-store",
+                wire.AUTHENTICATE_HEADER: wire.format_authenticate(toll, model),
+            }
             return Response(body, status_code=wire.STATUS, headers=headers, media_type=JSON)
         assert answer is not None  # a result without a toll has an answer
         # Of an answer that was paid for, its price shows no more than a toll would have shown.
@@ -230,6 +237,9 @@ class _Handlers:
             headers["retry-after"] = str(error.retry_after)
         if isinstance(error, BodyTooSlow):
             headers["connection"] = "close"
+        if isinstance(error, UpstreamRefused):
+            headers |= dict(error.headers)
+            return Response(error.body, status_code=error.status, headers=headers, media_type=JSON)
         protocol, detail = http_request.scope.get(_PROTOCOL, self._default_protocol), str(error)
         body = (
             wire.encode_problem(error.problem, error.status, detail, protocol.error_member(detail))

@@ -15,12 +15,14 @@ from modeltoll import wire
 from modeltoll.errors import UpstreamError, UpstreamTimeout
 from modeltoll.gateway.protocols.protocol import JSON
 from modeltoll.gateway.upstream.application_exchange import ApplicationExchange
+from modeltoll.gateway.upstream.upstream import NO_HEAD
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from starlette.types import ASGIApp, Scope
 
+    from modeltoll.gateway.upstream.upstream import RequestHead
     from modeltoll.records import Answer
 
 __all__ = ["ApplicationUpstream", "CallerRequest", "is_gateway_call"]
@@ -105,9 +107,9 @@ class ApplicationUpstream:
     async def close(self) -> None:
         """Nothing to close."""
 
-    async def predict(self, path: str, body: bytes, content_type: str = JSON) -> Answer:
+    async def predict(self, path: str, body: bytes, content_type: str = JSON, head: RequestHead = NO_HEAD) -> Answer:
         """See ``Upstream.predict``."""
-        scope = self._scope("POST", path, body, wire.content_headers(content_type))
+        scope = self._scope("POST", path, body, (head, wire.content_headers(content_type)))
         try:
             return await self._ask(scope, body)
         finally:
@@ -116,16 +118,18 @@ class ApplicationUpstream:
             if (request := _caller_request.get(None)) is not None:
                 request.reached = {name: scope[name] for name in _ROUTED if name in scope}
 
-    async def fetch(self, path: str) -> Answer:
+    async def fetch(self, path: str, head: RequestHead = NO_HEAD) -> Answer:
         """See ``Upstream.fetch``."""
-        return await self._ask(self._scope("GET", path, b"", {}), b"")
+        return await self._ask(self._scope("GET", path, b"", (head, {})), b"")
 
-    def _scope(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> Scope:
+    def _scope(self, method: str, path: str, body: bytes, sent: tuple[RequestHead, dict[str, str]]) -> Scope:
         """The caller's scope with this request in it. ``path`` is put where the caller's path was, below any root path.
 
+        ``sent``: the head, of which the query is used, for all headers of the caller are kept; and the body's headers.
         The application and what is around the gateway share ``request.state``. The server's extensions are left out: a
         response by one of them would not be seen here.
         """
+        head, headers = sent
         request = _caller_request.get(None)
         caller = _NO_SCOPE if request is None else request.scope
         kept = [(name, value) for name, value in caller["headers"] if name.lower() not in (*_BODY_HEADERS, _BINARY)]
@@ -136,7 +140,7 @@ class ApplicationUpstream:
             "method": method,
             "path": full,
             "raw_path": quote(full, safe="/:@!$&'()*+,;=~").encode(),
-            "query_string": b"",
+            "query_string": head.query.encode("ascii"),
             "headers": [*kept, *own, (b"content-length", b"%d" % len(body))],
             "state": caller.get("state", {}),
             "extensions": {},

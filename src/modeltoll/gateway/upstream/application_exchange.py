@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from modeltoll import wire
 from modeltoll.errors import AnswerError, UpstreamError
+from modeltoll.gateway.upstream.answer_headers import passed_headers
 from modeltoll.records import Answer
 
 if TYPE_CHECKING:
@@ -82,4 +83,5 @@ class ApplicationExchange:
         if not (content_type.isascii() and content_type.isprintable()):
             raise AnswerError("the application's content type cannot be read")
         folded = wire.with_binary_length(content_type, headers.get(wire.BINARY_HEADER.lower()))
-        return Answer(int(self._start["status"]), folded, body)
+        status = int(self._start["status"])
+        return Answer(status, folded, body, passed_headers(status, headers.items(), ()))
