@@ -124,7 +124,17 @@ def test_addresses_are_read_with_ports_brackets_zones_and_padding(forwarded, add
 
 @pytest.mark.parametrize(
     "entry",
-    ["unknown", "_hidden", "203.0.113.007", "203.0.113.7:port", "[203.0.113.7", "203.0.113.7]:1", "host.example", "a b", "1.2.3"],
+    [
+        "unknown",
+        "_hidden",
+        "203.0.113.007",
+        "203.0.113.7:port",
+        "[203.0.113.7",
+        "203.0.113.7]:1",
+        "host.example",
+        "a b",
+        "1.2.3",
+    ],
 )
 def test_an_entry_that_cannot_be_read_ends_the_walk_at_the_proxy_that_wrote_it(entry):
     assert name(PROXIES, "10.0.0.1", entry) == "net:10.0.0.1"

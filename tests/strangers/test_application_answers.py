@@ -8,7 +8,8 @@ from contextvars import ContextVar
 
 import httpx
 import pytest
-from fastapi import BackgroundTasks, FastAPI, Request
+from fastapi import BackgroundTasks, FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
 from starlette.applications import Starlette
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.middleware.cors import CORSMiddleware
@@ -359,3 +360,33 @@ def test_gates_for_two_models_in_an_application_and_in_its_mount_do_not_meet(app
     client = TestClient(outer, client=("127.0.0.1", 1))
     answers = [client.post(path, json=ROWS) for path in ("/inner/predict", "/other")]
     assert [(answer.status_code, "0.97" in answer.text) for answer in answers] == [(402, False)] * 2
+
+
+# Refusals of the application
+
+
+REFUSALS = {
+    "no such thing": (HTTPException(404, "no such model"), 404, None),
+    "a conflict": (HTTPException(409, "being retrained"), 409, None),
+    "its own validation": (
+        RequestValidationError([{"loc": ("body", "rows"), "msg": "too long", "type": "x"}]),
+        422,
+        None,
+    ),
+    "too many requests": (HTTPException(429, "slow down", {"Retry-After": "7"}), 429, "7"),
+    "busy": (HTTPException(503, "loading the model", {"Retry-After": "9"}), 503, "9"),
+}
+
+
+@pytest.mark.parametrize("model", [SHADOW, {}])
+@pytest.mark.parametrize(("error", "status", "retry_after"), REFUSALS.values(), ids=REFUSALS)
+def test_what_the_application_says_reaches_the_caller_with_its_status(
+    application_settings, model, error, status, retry_after
+):
+    def endpoint(body: dict):
+        raise error
+
+    app = guarded(application_settings(model), endpoint)
+    answer = TestClient(app, client=("127.0.0.1", 1)).post("/predict", json=ROWS)
+    assert (answer.status_code, answer.headers.get("retry-after")) == (status, retry_after)
+    assert "www-authenticate" not in answer.headers

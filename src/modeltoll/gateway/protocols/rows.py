@@ -263,9 +263,7 @@ def classification_scores(table: Floats, service: ServiceDescription) -> Floats:
     Raises:
         AnswerError: they are not of that kind.
     """
-    return probabilities(
-        table, service.kind, service.classes, partial=service.partial, tolerance=service.tolerance
-    )
+    return probabilities(table, service.kind, service.classes, partial=service.partial, tolerance=service.tolerance)
 
 
 def label_evidence(rows: Iterable[Sequence[tuple[str, float]]], labels: tuple[str, ...]) -> Floats:
