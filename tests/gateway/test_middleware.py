@@ -214,7 +214,7 @@ APPLICATIONS = {
         ["/predict", "/api/predict"],
     ),
     "below a mount": (below_parent, "", ["/api/predict"]),
-    "below a mount, server with root path": (below_parent, "/sub", ["/sub/api/predict", "/api/predict"]),
+    "below a mount, server with root path": (below_parent, "/sub", ["/sub/api/predict"]),
     "below a mount of fastapi": (below_fastapi, "", ["/api/predict"]),
     "below two mounts": (twice_below, "", ["/api/v1/predict"]),
     "around a mount": (around_mount, "", ["/api/predict"]),
