@@ -23,9 +23,10 @@ from urllib.parse import quote
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["PASSWORD", "ServerProcess", "follow_postgres", "postgres_server", "valkey_server"]
+__all__ = ["PASSWORD", "VALKEY_SOCKET", "ServerProcess", "follow_postgres", "postgres_server", "valkey_server"]
 
 PASSWORD = "hunter2/@%: +"  # noqa: S105  for test servers only; its characters must be escaped in a URL
+VALKEY_SOCKET = "valkey.sock"  # in the folder of a Valkey server
 _NOBODY = 65534
 _START_SECONDS = 60.0
 
@@ -166,6 +167,7 @@ def valkey_server(*, fsync: Literal["always", "everysec"] = "everysec") -> Itera
         def serve(port: int) -> list[str]:
             persistence = ["--appendonly", "yes", "--appendfsync", fsync, "--save", "", "--dir", str(folder)]
             listen = ["--bind", "127.0.0.1", "--port", str(port), "--requirepass", PASSWORD]
+            listen += ["--unixsocket", str(folder / VALKEY_SOCKET)]
             return [str(get_binary_path()), *listen, *persistence]
 
         url = f"valkey://:{quote(PASSWORD, safe='')}@127.0.0.1:PORT"
