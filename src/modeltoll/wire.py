@@ -10,7 +10,7 @@ from collections.abc import Container
 from typing import Any
 
 from modeltoll.errors import TollMalformed
-from modeltoll.records import Toll
+from modeltoll.toll_records import Toll
 from modeltoll.wire_challenge import (
     MAX_BOUND,
     MAX_MEMORY_KIB,

@@ -379,7 +379,7 @@ def test_requests_above_the_limit_are_refused(harness):
     inside, leave = threading.Event(), threading.Event()
 
     class Slow:
-        async def predict(self, path, body, content_type):
+        async def predict(self, path, body, content_type, head):
             inside.set()
             await asyncio.to_thread(leave.wait)
             return harness.answer(harness.confident_scores(1))
@@ -401,7 +401,7 @@ def test_a_caller_that_disconnects_frees_its_slot(harness):
     inside, leave, body = threading.Event(), threading.Event(), harness.infer_body([1, 2])
 
     class Slow:
-        async def predict(self, path, body, content_type):
+        async def predict(self, path, body, content_type, head):
             inside.set()
             await asyncio.to_thread(leave.wait)
             return harness.answer(harness.confident_scores(1))
@@ -530,7 +530,7 @@ def test_readiness_does_not_wait_for_a_model_server_or_ledger_that_hangs(harness
     monkeypatch.setattr("modeltoll.gateway.admin.health._TIMEOUT", 0.01)
 
     class Hanging:
-        async def fetch(self, path):
+        async def fetch(self, path, head=None):
             await asyncio.Event().wait()
 
         async def account(self, caller, model):

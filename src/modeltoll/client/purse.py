@@ -17,7 +17,8 @@ from modeltoll.puzzle.machine_profile import DEFAULT_PROFILE
 from modeltoll.puzzle.puzzle import SolveControl, expected_seconds
 from modeltoll.puzzle.registry import puzzle_solver
 from modeltoll.puzzle.solver import solve
-from modeltoll.records import MachineProfile, Solution, Toll
+from modeltoll.records import MachineProfile
+from modeltoll.toll_records import Solution, Toll
 
 if TYPE_CHECKING:
     from modeltoll.records import Progress

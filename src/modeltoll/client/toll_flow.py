@@ -18,7 +18,8 @@ from modeltoll.client.receipts import Flight
 from modeltoll.client.toll_call import TollCall, resolved_path
 from modeltoll.errors import SealBroken
 from modeltoll.puzzle import seal
-from modeltoll.records import Answer, Solution, Toll
+from modeltoll.records import Answer
+from modeltoll.toll_records import Solution, Toll
 
 __all__ = [
     "POLL_SECONDS",

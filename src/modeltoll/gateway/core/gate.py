@@ -10,12 +10,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, ParamSpec
 
-from modeltoll.errors import AnswerError, CallerGone, LedgerError, RequestError, UpstreamTimeout
+from modeltoll.errors import CallerGone, LedgerError, UpstreamRefused, UpstreamTimeout
 from modeltoll.gateway.callers.quotas import DailyQuotas
 from modeltoll.gateway.core.early_measurement import EarlyMeasurement
 from modeltoll.gateway.core.fingerprints import keyed
 from modeltoll.gateway.core.measured_answer import MeasuredAnswer
 from modeltoll.gateway.core.padding import dither
+from modeltoll.gateway.core.refused_answers import RefusedAnswers
 from modeltoll.gateway.core.request import (
     ADMISSION,
     EXEMPT,
@@ -42,12 +43,14 @@ if TYPE_CHECKING:
     from modeltoll.gateway.upstream.upstream import Upstream
     from modeltoll.ledger.ledger import Ledger
     from modeltoll.pricing.tariff import Tariff
-    from modeltoll.records import LogEntry, Toll
+    from modeltoll.records import LogEntry
     from modeltoll.settlement_records import Receipt
+    from modeltoll.toll_records import Toll
 
 __all__ = ["Gate"]
 
 P = ParamSpec("P")
+_WORKED = (499, 504)  # statuses of a model server that has begun to work: its client hung up, or it was too slow
 _NOTHING_RESERVED = Admission(admitted=True)
 
 
@@ -77,6 +80,7 @@ class Gate:
             deferred=deferred,
         )
         model = config.served_model
+        self.refused_answers = RefusedAnswers(model.protocol, config.refusals, runtime.clock)
         early = (*model.measures, *model.clean_measures) if config.mode == SHADOW else model.measures
         self._early_measurement = EarlyMeasurement(early)
 
@@ -88,7 +92,7 @@ class Gate:
         """Take one request through the gate.
 
         Raises:
-            RequestError, AnswerError, UpstreamError, LedgerError, AllowanceSpent, TokenRefused: nothing of the answer may
+            RequestError, AnswerError, UpstreamError (UpstreamRefused with the server's own status), LedgerError, AllowanceSpent, TokenRefused: nothing of the answer may
                 be released.
         """
         model, tariff = self.config.served_model, self.config.current_tariff
@@ -140,13 +144,16 @@ class Gate:
     ) -> tuple[Answer, EarlyLeaks]:
         """Ask the upstream, and measure meanwhile. Gives the reservation back where the model did not work for it.
 
-        It has worked where the caller hangs up, where it is too slow, and where its answer cannot be measured.
+        It has worked where the caller hangs up, where it is or says that it is too slow, where it says that the caller hung
+        up, and where its answer cannot be measured.
         """
         try:
             return await self._early_measurement.measure_during(self._ask_upstream(request, parsed), parsed)
         except (UpstreamTimeout, CallerGone):
             raise
-        except Exception:
+        except Exception as error:
+            if isinstance(error, UpstreamRefused) and error.status in _WORKED:
+                raise
             await self._settlement.give_back(request.caller, admission)
             raise
 
@@ -174,7 +181,9 @@ class Gate:
         work = with_new_account(work, request.payment)
         entry = measured.log_entry(self._model, work, mode, self._runtime.clock(), clean=self.config.mode == SHADOW)
         in_ledger = in_ledger and await self._bill(request.caller, entry, adjustment, verdict.updates)
-        return GateResult(work, mode, answer=None if toll else answer, toll=toll, in_ledger=in_ledger)
+        return GateResult(
+            work, mode, answer=None if toll else answer, toll=toll, in_ledger=in_ledger, headers=answer.headers
+        )
 
     async def _spend_quota(self, caller: Caller, work: Work) -> bool:
         asked = work.seconds if self._mode_without_toll(caller, work) is None else 0.0
@@ -227,13 +236,8 @@ class Gate:
 
     async def _ask_upstream(self, request: GateRequest, parsed: ParsedRequest) -> Answer:
         body = request.body if parsed.forward is None else parsed.forward
-        answer = await self._upstream.predict(request.path, body, request.content_type)
-        if answer.status == 200:
-            return answer
-        if 400 <= answer.status < 500:
-            message = self.config.served_model.protocol.error_text(answer)
-            raise RequestError(f"the model server refused the request: {message or answer.status}")
-        raise AnswerError("the model server failed", private=f"status {answer.status} from {request.path}")
+        answer = await self._upstream.predict(request.path, body, request.content_type, request.head)
+        return self.refused_answers.check(answer, request.path)
 
     def _measure(self, tariff: Tariff, parsed: ParsedRequest, answer: Answer, early: EarlyLeaks) -> MeasuredAnswer:
         model = self.config.served_model
@@ -246,7 +250,8 @@ class Gate:
         self, request: GateRequest, parsed: ParsedRequest, measured: MeasuredAnswer
     ) -> tuple[Account, bool]:
         """Charge the caller's account. Returns the account, and False where the ledger does not answer."""
-        fingerprints = keyed(self._ledger.derived_key("fingerprints"), request.path, parsed.fingerprints)
+        read = (request.path, request.head.query, request.head.read_headers)
+        fingerprints = keyed(self._ledger.derived_key("fingerprints"), read, parsed.fingerprints)
         charge = measured.charge(self._model, self.config.tariff, fingerprints, self._runtime.clock())
         try:
             return await self._ledger.charge(request.caller, charge), True

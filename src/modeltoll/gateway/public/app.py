@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ from modeltoll.errors import (
     RequestError,
     RouteRefused,
     TollMalformed,
+    UpstreamRefused,
 )
 from modeltoll.gateway.core.gate import Gate
 from modeltoll.gateway.core.request import PREPAID, GateConfig, GateRequest, GateResult, GateRuntime
@@ -46,6 +47,7 @@ from modeltoll.gateway.public.parsing import (
     route_path,
     written_path,
 )
+from modeltoll.gateway.public.request_head import head_of, trace_headers
 from modeltoll.gateway.settings.body_limits import SETTLEMENT_BYTES
 
 if TYPE_CHECKING:
@@ -78,7 +80,9 @@ class AppComponents:
 
 def _unchanged_response(answer: Answer, **headers: str) -> Response:
     return Response(
-        answer.body, status_code=answer.status, headers={**wire.content_headers(answer.content_type), **headers}
+        answer.body,
+        status_code=answer.status,
+        headers={**dict(answer.headers), **wire.content_headers(answer.content_type), **headers},
     )
 
 
@@ -99,8 +103,10 @@ class _Handlers:
         policy = self._ingress.policy
         with self._ingress.place(caller.name) as holding:
             body = await read_body(http_request, policy.max_body, holding, policy.least_rate)
-            request = GateRequest(caller, path, body, accept, content_type, receipts_of(http_request))
-            return await self._handle(addressed_gate(gates, body), request, http_request)
+            gate = addressed_gate(gates, body)
+            head = head_of(http_request, (gate,), policy.request_headers)
+            request = GateRequest(caller, path, body, accept, content_type, receipts_of(http_request), head=head)
+            return await self._handle(gate, request, http_request)
 
     async def _handle(self, gate: Gate, request: GateRequest, http_request: Request) -> Response:
         model, begin = gate.config.served_model, time.perf_counter()
@@ -118,7 +124,11 @@ class _Handlers:
         if toll is not None:
             error = served_model.protocol.error_member(wire.DETAIL)
             body = await off_loop(len(toll.payload) > LARGE_BYTES, wire.encode_toll, toll, error, path)
-            headers = {"cache-control": "no-store", wire.AUTHENTICATE_HEADER: wire.format_authenticate(toll, model)}
+            headers = {
+                **dict(result.headers),
+                "cache-control": "no-store",
+                wire.AUTHENTICATE_HEADER: wire.format_authenticate(toll, model),
+            }
             return Response(body, status_code=wire.STATUS, headers=headers, media_type=JSON)
         assert answer is not None  # a result without a toll has an answer
         # Of an answer that was paid for, its price shows no more than a toll would have shown.
@@ -162,25 +172,28 @@ class _Handlers:
         if gate is None:  # a reload has removed its model
             raise RouteRefused("there is no such model here")
         self._set_protocol([gate], http_request)
-        accept = accept_of(http_request)
+        traces = trace_headers(http_request.headers, self._ingress.policy.request_headers)
         request = GateRequest(
             caller,
             admitted.path,
             admitted.body,
-            accept,
+            accept_of(http_request),
             admitted.content_type,
             receipts_of(http_request),
             admitted.payment,
+            replace(admitted.head, headers=traces),
         )
         return await self._handle(gate, request, http_request)
 
     async def pass_through(self, template: str, gates: Sequence[Gate], http_request: Request) -> Response:
         """Metadata and health: the upstream's answer unchanged."""
         self._set_protocol(gates, http_request)
-        self._matching_gates(gates, http_request)
+        gates = self._matching_gates(gates, http_request)
         path, caller = path_of(template, http_request), self._identify(template, http_request)
+        head = head_of(http_request, gates, self._ingress.policy.request_headers)
         with self._ingress.place(caller.name):
-            return _unchanged_response(await self._components.upstream.fetch(path))
+            answer = await self._components.upstream.fetch(path, head)
+        return _unchanged_response(gates[0].refused_answers.check_passing(answer, path))
 
     @staticmethod
     def _set_protocol(gates: Sequence[Gate], http_request: Request) -> ServingProtocol:
@@ -230,6 +243,9 @@ class _Handlers:
             headers["retry-after"] = str(error.retry_after)
         if isinstance(error, BodyTooSlow):
             headers["connection"] = "close"
+        if isinstance(error, UpstreamRefused):
+            headers |= dict(error.headers)
+            return Response(error.body, status_code=error.status, headers=headers, media_type=JSON)
         protocol, detail = http_request.scope.get(_PROTOCOL, self._default_protocol), str(error)
         body = (
             wire.encode_problem(error.problem, error.status, detail, protocol.error_member(detail))

@@ -140,6 +140,7 @@ def identity_of(request: Request) -> RequestIdentity:
         api_key=headers.get("x-api-key"),
         peer=request.client.host if request.client else "",
         forwarded_for=", ".join(headers.getlist("x-forwarded-for")),  # proxies may append a line of their own
+        forwarded=", ".join(headers.getlist("forwarded")),
     )
 
 

@@ -19,9 +19,10 @@ __all__ = [
     "Address",
     "HashedKey",
     "ModelName",
-    "Network",
     "Origin",
     "Person",
+    "Proxy",
+    "QueryName",
     "Secret",
     "SettingsPart",
     "UpstreamUrl",
@@ -30,6 +31,7 @@ __all__ = [
     "WideIPv4",
     "WideIPv6",
     "each_once",
+    "header_name",
     "known_in",
 ]
 
@@ -64,11 +66,14 @@ def _origin(text: str) -> str:
     return text
 
 
-def _network(text: str) -> str:
+def _proxy(text: str) -> str:
     try:
-        ipaddress.ip_network(text)
+        if text != "unix":
+            ipaddress.ip_network(text)
     except ValueError as error:
-        raise ValueError(f"{error}; write a network such as 10.0.0.0/8 or fd00::/8") from None
+        raise ValueError(
+            f"{error}; write a network such as 10.0.0.0/8 or fd00::/8, or unix for a proxy that asks over a Unix socket"
+        ) from None
     return text
 
 
@@ -96,15 +101,23 @@ def _url_path(text: str) -> str:
     return text
 
 
+def header_name(text: str) -> str:
+    """A header's name in small letters (``ValueError``: it is none)."""
+    if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}", text):
+        raise ValueError("is not the name of a header, such as x-tenant")
+    return text.lower()
+
+
 Address = Annotated[str, AfterValidator(_address)]
 UpstreamUrl = Annotated[str, AfterValidator(_upstream_url)]
 Origin = Annotated[str, AfterValidator(_origin)]
-Network = Annotated[str, AfterValidator(_network)]
+Proxy = Annotated[str, AfterValidator(_proxy)]
 ModelName = Annotated[str, AfterValidator(_model_name)]
 VersionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 UrlPath = Annotated[str, AfterValidator(_url_path)]
 HashedKey = Annotated[str, AfterValidator(_hashed)]
 Secret = Annotated[SecretStr, AfterValidator(_secret)]
+QueryName = Annotated[str, StringConstraints(pattern=r"^[^\s&=;#%+]{1,64}$")]
 Person = Annotated[str, StringConstraints(pattern=r"^[\w.@-]{1,64}$")]  # a key's name, or an organisation's
 WideIPv4 = Annotated[
     int, Field(ge=8, le=23)

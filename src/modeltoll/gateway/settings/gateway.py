@@ -11,51 +11,14 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from modeltoll.gateway.settings.body_limits import DEFAULT_BODIES, largest_redemption
 from modeltoll.gateway.settings.callers import CallerSettings
-from modeltoll.gateway.settings.field_types import Address, ModelName, Origin, Secret, UpstreamUrl, each_once
+from modeltoll.gateway.settings.field_types import Address, ModelName, Origin, Secret, each_once
 from modeltoll.gateway.settings.operation import OperationSettings, OperatorToken, is_loopback
 from modeltoll.gateway.settings.served_models import ModelSettings, SettingsPart
+from modeltoll.gateway.settings.upstream import UpstreamSettings
 
-__all__ = ["CorsSettings", "LedgerSettings", "LimitSettings", "Settings", "UpstreamSettings"]
+__all__ = ["CorsSettings", "LedgerSettings", "LimitSettings", "Settings"]
 
 _MIB = 1 << 20
-
-
-class UpstreamSettings(SettingsPart):
-    """The model server."""
-
-    url: UpstreamUrl = Field(
-        description="Address of the model server, `http://` or `https://`, without user and query. A path in it is put in front of every route. `app` where the gate is built into the application."
-    )
-    timeout_seconds: float = Field(
-        30.0,
-        gt=0,
-        description="Longest time of one request to the model server, everything included. After it the caller gets 504.",
-    )
-    connections: int = Field(64, ge=1, description="Most connections that are kept open to the model server.")
-    max_concurrent: int | None = Field(
-        None,
-        ge=1,
-        description="Most requests that the model server is asked at once. It cannot be above `connections`; if it is not set, it equals `connections`.",
-    )
-    max_waiting: int = Field(
-        192,
-        ge=0,
-        description="Most further requests that wait for the model server, first in, first out. One more gets 503 with `Retry-After`, and nothing is charged.",
-    )
-    max_wait_seconds: float = Field(
-        10.0,
-        gt=0,
-        description="Longest time in that queue. After it the request gets 503 with `Retry-After`, and nothing is charged.",
-    )
-    max_answer_mib: float = Field(
-        64.0, gt=0, le=64, description="Largest answer. A larger one becomes a 502."
-    )  # no client opens a larger toll (wire.MAX_TOLL_BYTES)
-
-    @model_validator(mode="after")
-    def _each_has_a_connection(self) -> UpstreamSettings:
-        if self.max_concurrent is not None and self.max_concurrent > self.connections:
-            raise ValueError("max_concurrent is above connections, beyond which requests would wait without a limit")
-        return self
 
 
 class LedgerSettings(SettingsPart):

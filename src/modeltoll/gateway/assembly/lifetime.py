@@ -1,0 +1,84 @@
+"""Keeps a gateway open for as long as an event loop runs, where nothing says when to open and to close it."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractAsyncContextManager
+
+__all__ = ["LoopLifetime"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Keeper:
+    """The task that keeps the gateway open in ``loop``; ``opened`` is done once the gateway is open, or cannot be opened."""
+
+    loop: asyncio.AbstractEventLoop
+    opened: asyncio.Future[None]
+    task: asyncio.Task[None]
+
+    @property
+    def is_current(self) -> bool:
+        """Whether it keeps, or is about to keep, the gateway open in the event loop that runs."""
+        return self.loop is asyncio.get_running_loop() and not self.task.done()
+
+
+class LoopLifetime:
+    """A context that is entered with its first use in an event loop and left at the latest when that loop ends.
+
+    One task enters and leaves it, so that it is left in order: an event loop cancels its tasks before it closes. A loop
+    that comes after another one (as in tests, where each request may have its own) enters the context again.
+    """
+
+    def __init__(self, context: Callable[[], AbstractAsyncContextManager[None]]) -> None:
+        self._context = context
+        self._keeper: _Keeper | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the context is entered, in the event loop that runs."""
+        keeper = self._keeper
+        return keeper is not None and keeper.opened.done() and keeper.is_current
+
+    async def open(self) -> None:
+        """Enter the context, unless it is entered.
+
+        Raises:
+            RuntimeError: it is entered in another event loop, which runs in another thread. What entering it raises.
+        """
+        keeper = self._keeper
+        if keeper is None or not keeper.is_current:
+            if keeper is not None and keeper.loop.is_running() and not keeper.task.done():
+                raise RuntimeError(
+                    "the gateway is open in another event loop, which still runs: use one loop, or one gateway each"
+                )
+            loop = asyncio.get_running_loop()
+            opened: asyncio.Future[None] = loop.create_future()
+            keeper = self._keeper = _Keeper(loop, opened, loop.create_task(self._keep(opened)))
+        await asyncio.shield(keeper.opened)
+
+    async def close(self) -> None:
+        """Leave the context, if it was entered in this event loop."""
+        keeper, self._keeper = self._keeper, None
+        if keeper is None or not keeper.is_current:
+            return
+        keeper.task.cancel()
+        with suppress(asyncio.CancelledError):
+            await keeper.task
+
+    async def _keep(self, opened: asyncio.Future[None]) -> None:
+        try:
+            async with self._context():
+                opened.set_result(None)
+                await asyncio.Event().wait()
+        except Exception as error:
+            if opened.done():
+                raise
+            opened.set_exception(error)
+        finally:
+            opened.cancel()
