@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
 import logging
 import signal
@@ -17,6 +18,7 @@ import uvicorn
 from modeltoll.errors import SettingsError
 from modeltoll.gateway.server.http_protocol import HeadTimeoutProtocol, raise_file_limit
 from modeltoll.gateway.server.reload import ReloadingGateway
+from modeltoll.port_owner import taken_by
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,7 +72,8 @@ def listen(setting: str, address: str) -> socket.socket:
     try:
         listening = socket.create_server((host.strip("[]"), int(port)), family=family, backlog=_BACKLOG)
     except OSError as error:
-        raise SettingsError([f"{setting}: cannot listen on {address}: {error.strerror}; choose another"]) from None
+        reason = taken_by(address) if error.errno == errno.EADDRINUSE else error.strerror
+        raise SettingsError([f"{setting}: cannot listen on {address}: {reason}; choose another"]) from None
     # Connections inherit this option. asyncio does not set it for sockets that it is given; without it, every answer
     # waits some 40 ms for the other side's delayed acknowledgement.
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
