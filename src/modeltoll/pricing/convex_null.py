@@ -81,8 +81,7 @@ class ConvexNull:
             value, highest, scarcity = search.bounds()
             if value * rows > lower:
                 lower, fit.laws[place] = value * rows, search.laws(scarcity)
-            if highest * rows < upper:
-                upper = highest * rows
+            upper = min(upper, highest * rows)
             if upper - lower < tolerance or lower > above or upper < below:
                 break
         fit.lower[place], fit.upper[place] = lower, upper

@@ -11,6 +11,7 @@ import math
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+from scipy.linalg.lapack import dposv
 
 if TYPE_CHECKING:
     from modeltoll.records import Bools, Floats
@@ -94,7 +95,11 @@ class OneHistogram:
     any = every
 
     def solve(self, matrix: Floats, right: Floats, other: Floats) -> tuple[Floats, Floats]:
-        solved = np.linalg.solve(matrix, np.array([right, other]).T)
+        both: Floats = np.array([right, other]).T
+        solved: Floats
+        _, solved, fault = dposv(matrix, both)  # by Cholesky, in a third of the time
+        if fault:
+            solved = np.asarray(np.linalg.solve(matrix, both), np.float64)
         return solved[:, 0], solved[:, 1]
 
 
@@ -130,7 +135,7 @@ class ManyHistograms:
         return bool(truth.any())
 
     def solve(self, matrix: Floats, right: Floats, other: Floats) -> tuple[Floats, Floats]:
-        solved = np.linalg.solve(matrix, np.stack([right, other], axis=2))
+        solved = np.asarray(np.linalg.solve(matrix, np.stack([right, other], axis=2)), np.float64)
         return solved[:, :, 0], solved[:, :, 1]
 
 
@@ -251,7 +256,8 @@ class NullSearch:
         diagonal = np.einsum("...jj->...j", hessian)
         diagonal += stiffness + 1e-12 * of.highest(diagonal)
         toward, sideways = of.solve(hessian, self._gradient + to_barrier, np.ones_like(slopes))
-        return toward - of.total(toward) / of.total(sideways) * sideways
+        change: Floats = toward - of.total(toward) / of.total(sideways) * sideways
+        return change
 
     def _longest(self, change: Floats, values: Floats) -> Number:
         """The longest step, at most 1, that leaves the positive ``values`` positive."""
