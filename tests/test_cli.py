@@ -309,6 +309,8 @@ def test_an_interrupt_exits_with_130_without_traceback(server, cores, interrupte
     assert (out, err) == (b"", b"interrupted\n")
 
 
+DRAW = random.Random(0)
+MOMENTS = [round(DRAW.uniform(0.0, 0.6), 3) for _ in range(6)]  # seconds
 ANNOUNCED = (
     "import modeltoll.cli.interrupts as i; i.exit_at_once(); print(flush=True); from modeltoll.cli import main; main()"
 )
