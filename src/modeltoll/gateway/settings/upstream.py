@@ -199,4 +199,4 @@ def upstream_of_environment(url: str) -> UpstreamSettings:
     Raises:
         ValidationError: they cannot be used.
     """
-    return _EnvironmentUpstream(upstream=UpstreamSettings(url=url)).upstream.model_copy(update={"url": url})
+    return _EnvironmentUpstream.model_validate({"upstream": {"url": url}}).upstream
