@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -27,7 +27,7 @@ from modeltoll.errors import (
     UpstreamRefused,
 )
 from modeltoll.gateway.core.gate import Gate
-from modeltoll.gateway.core.request import PREPAID, GateConfig, GateRequest, GateResult, GateRuntime
+from modeltoll.gateway.core.request import PREPAID, SHADOW, GateConfig, GateRequest, GateResult, GateRuntime
 from modeltoll.gateway.core.threads import LARGE_BYTES, off_loop
 from modeltoll.gateway.core.tolls import AdmittedRequest, redeem
 from modeltoll.gateway.observability.request_log import fields_of
@@ -39,7 +39,7 @@ from modeltoll.gateway.public.parsing import (
     accept_of,
     addressed_gate,
     check_json,
-    content_type_of,
+    content_of,
     identity_of,
     path_of,
     read_body,
@@ -48,6 +48,7 @@ from modeltoll.gateway.public.parsing import (
     written_path,
 )
 from modeltoll.gateway.public.prefix import BelowPrefix
+from modeltoll.gateway.public.request_head import head_of, trace_headers
 from modeltoll.gateway.settings.body_limits import SETTLEMENT_BYTES
 
 if TYPE_CHECKING:
@@ -98,12 +99,15 @@ class _Handlers:
         """An inference request: through the gate of its model."""
         protocol, gates = self._set_protocol(gates, http_request), self._matching_gates(gates, http_request)
         path, caller = path_of(template, http_request), self._identify(template, http_request)
-        accept, content_type = accept_of(http_request), content_type_of(http_request, protocol)
+        accept, (content_type, unread) = accept_of(http_request), content_of(gates, http_request, protocol)
         policy = self._ingress.policy
         with self._ingress.place(caller.name) as holding:
             body = await read_body(http_request, policy.max_body, holding, policy.least_rate)
-            request = GateRequest(caller, path, body, accept, content_type, receipts_of(http_request))
-            return await self._handle(addressed_gate(gates, body), request, http_request)
+            gate = addressed_gate(gates, body)
+            head = head_of(http_request, (gate,), policy.request_headers)
+            receipts = receipts_of(http_request)
+            request = GateRequest(caller, path, body, accept, content_type, receipts, head=head, unread=unread)
+            return await self._handle(gate, request, http_request)
 
     async def _handle(self, gate: Gate, request: GateRequest, http_request: Request) -> Response:
         model, begin = gate.config.served_model, time.perf_counter()
@@ -171,25 +175,28 @@ class _Handlers:
         if gate is None:  # a reload has removed its model
             raise RouteRefused("there is no such model here")
         self._set_protocol([gate], http_request)
-        accept = accept_of(http_request)
+        traces = trace_headers(http_request.headers, self._ingress.policy.request_headers)
         request = GateRequest(
             caller,
             admitted.path,
             admitted.body,
-            accept,
+            accept_of(http_request),
             admitted.content_type,
             receipts_of(http_request),
             admitted.payment,
+            replace(admitted.head, headers=traces),
         )
         return await self._handle(gate, request, http_request)
 
     async def pass_through(self, template: str, gates: Sequence[Gate], http_request: Request) -> Response:
         """Metadata and health: the upstream's answer unchanged."""
         self._set_protocol(gates, http_request)
-        self._matching_gates(gates, http_request)
+        gates = self._matching_gates(gates, http_request)
         path, caller = path_of(template, http_request), self._identify(template, http_request)
+        head = head_of(http_request, gates, self._ingress.policy.request_headers)
         with self._ingress.place(caller.name):
-            return _unchanged_response(await self._components.upstream.fetch(path))
+            answer = await self._components.upstream.fetch(path, head)
+        return _unchanged_response(gates[0].refused_answers.check_passing(answer, path))
 
     @staticmethod
     def _set_protocol(gates: Sequence[Gate], http_request: Request) -> ServingProtocol:
@@ -210,7 +217,8 @@ class _Handlers:
         matching = [
             gate
             for gate, service in services
-            if model in (None, service.model) and (version is None or version in service.versions)
+            if model in (None, service.model)
+            and (version is None or version in service.versions or gate.config.mode == SHADOW)
         ]
         if not matching:
             raise RouteRefused("there is no such model or version here")

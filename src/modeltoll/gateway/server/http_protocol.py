@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import re
 import resource
+from collections.abc import Sequence
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -28,6 +29,7 @@ __all__ = [
 FIRST_BYTE_SECONDS = 30.0  # from the connection to the first byte of a request; proxies open some in advance
 HEAD_SECONDS = 10.0  # from the first byte of a request to the last one of its head
 MAX_HEAD_BYTES = 64 << 10  # of a request's line and headers, and of the trailers behind a body
+_MAX_PIPELINED = 16  # requests that wait for an earlier one; with more, the connection is not read
 DISCARD_SECONDS = 30.0  # for the rest of a request's body after its response
 
 
@@ -44,6 +46,7 @@ class HeadTimeoutProtocol(HttpToolsProtocol):
     """
 
     _timer: asyncio.TimerHandle | None = None
+    _before_newest: Sequence[RequestResponseCycle] = ()  # requests without a complete response, but for the newest
     _in_head = True  # whether the next bytes belong to a head, as far as is known
     _head_bytes = 0  # that came since the last head or piece of a body was complete
 
@@ -76,7 +79,10 @@ class HeadTimeoutProtocol(HttpToolsProtocol):
         """The head is complete: stop the timer."""
         self._stop_timer()
         self._head_bytes, self._in_head = 0, False
+        before: RequestResponseCycle | None = self.cycle
         super().on_headers_complete()
+        if before is not None and before is not self.cycle and not before.response_complete:
+            self._note_pipelined(before)
 
     def on_message_complete(self) -> None:
         """The body is complete: stop the timer, which runs where the response was faster."""
@@ -94,7 +100,20 @@ class HeadTimeoutProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection was closed: stop the timer."""
         self._stop_timer()
+        for cycle in self._before_newest:
+            if not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.message_event.set()
         super().connection_lost(exc)
+
+    def _note_pipelined(self, before: RequestResponseCycle) -> None:
+        """A request came before the response to the one before it.
+
+        uvicorn tells the newest request alone that the connection was closed, and stops reading, so that it does not notice.
+        """
+        self._before_newest = [cycle for cycle in (*self._before_newest, before) if not cycle.response_complete]
+        if len(self.pipeline) <= _MAX_PIPELINED:
+            self.flow.resume_reading()
 
     def close_after_response(self) -> None:
         """Close the connection after the response to the request that is being handled, if there is one, and say so in it."""

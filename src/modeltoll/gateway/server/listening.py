@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import socket
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from modeltoll.errors import SettingsError
 from modeltoll.gateway.settings.field_types import UNIX_ADDRESS
+from modeltoll.port_owner import taken_by
 
 __all__ = ["listen", "listen_all"]
 
@@ -103,4 +105,6 @@ def _remove_abandoned(path: str) -> None:
 
 
 def _cannot_listen(setting: str, address: str, error: OSError) -> SettingsError:
-    return SettingsError([f"{setting}: cannot listen on {address}: {error.strerror or error}; choose another"])
+    is_port = not address.startswith("unix:")
+    reason = taken_by(address) if is_port and error.errno == errno.EADDRINUSE else error.strerror or error
+    return SettingsError([f"{setting}: cannot listen on {address}: {reason}; choose another"])

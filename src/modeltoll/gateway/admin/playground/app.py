@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -33,6 +34,13 @@ _ALL_INTERFACES = ("0.0.0.0", "[::]", "")  # noqa: S104  compared only
 _HOST_NAME = re.compile(r"[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]")
 _LOOPBACK = "127.0.0.1"
 _SAMPLES_FILE = "samples.json"
+_INDEX = "index.html"
+_NOTICES = '<div id="notices" role="status">'
+_CORS_NOTICE = (
+    '<p class="notice" role="status">The gateway does not let this page send requests yet. Write '
+    "<code>cors: {{origins: [&quot;{origin}&quot;]}}</code> into its settings; it reads them anew while it runs. "
+    "Then load this page again.</p>"
+)
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -56,11 +64,15 @@ class PlaygroundDemo:
 
 @dataclass(frozen=True, slots=True)
 class PlaygroundConfig:
-    """What the page needs. ``listen`` is the ``HOST:PORT`` of the public address; empty where a proxy has port 80 instead."""
+    """What the page needs. ``listen`` is the ``HOST:PORT`` of the public address; empty where a proxy has port 80 instead.
+
+    ``cors_origins``: the pages that may call it; where the page is none of them, it says so before anything is sent.
+    """
 
     listen: str
     models: tuple[PlaygroundModel, ...]
     demo: PlaygroundDemo | None = None
+    cors_origins: tuple[str, ...] = ("*",)
 
 
 def _gateway(listen: str, request: Request) -> str:
@@ -87,6 +99,20 @@ def _file(name: str, config: PlaygroundConfig) -> Handler:
     return serve
 
 
+def _index(config: PlaygroundConfig) -> Handler:
+    """The page, with a notice where the gateway does not let it send requests."""
+    content = (_FILES / _INDEX).read_text(encoding="utf-8")
+
+    async def serve(request: Request) -> Response:
+        page = content
+        origin = f"{request.url.scheme}://{request.headers.get('host', '')}"
+        if not {"*", origin} & set(config.cors_origins):
+            page = content.replace(_NOTICES, f"{_CORS_NOTICE.format(origin=html.escape(origin))}\n    {_NOTICES}", 1)
+        return _with_policy(Response(page, media_type=_MEDIA_TYPES[_INDEX]), _gateway(config.listen, request))
+
+    return serve
+
+
 def _gateway_info(config: PlaygroundConfig) -> Handler:
     models = [{"name": model.name, "infer": model.infer, "metadata": model.metadata} for model in config.models]
     demo = {"keys": config.demo.keys, "samples": _SAMPLES_FILE} if config.demo else None
@@ -107,8 +133,8 @@ def _samples(samples: bytes, config: PlaygroundConfig) -> Handler:
 
 def playground_application(config: PlaygroundConfig) -> Starlette:
     """The playground. Mount it at a path that ends in a slash; the gateway must allow its origin for CORS."""
-    routes = [Route("/", _file("index.html", config)), Route("/gateway.json", _gateway_info(config))]
-    routes += [Route(f"/{name}", _file(name, config)) for name in _MEDIA_TYPES]
+    routes = [Route("/", _index(config)), Route("/gateway.json", _gateway_info(config))]
+    routes += [Route(f"/{name}", _index(config) if name == _INDEX else _file(name, config)) for name in _MEDIA_TYPES]
     if config.demo:
         routes.append(Route(f"/{_SAMPLES_FILE}", _samples(config.demo.samples, config)))
     return Starlette(routes=routes)
