@@ -19,6 +19,7 @@ from modeltoll.errors import (
     TokenExpired,
     TokenRefused,
     UpstreamError,
+    UpstreamRefused,
     UpstreamTimeout,
 )
 from modeltoll.gateway.core.request import GateRequest
@@ -130,16 +131,17 @@ def test_a_failing_model_server_gives_a_502_and_nothing_is_charged(harness, says
 
 def test_a_refusal_of_the_model_server_is_the_callers_to_read(harness):
     harness.upstream.handler = lambda path, body: Answer(422, "application/json", b'{"error":"expected 64 numbers"}')
-    with pytest.raises(RequestError, match="expected 64 numbers"):
+    with pytest.raises(UpstreamRefused, match="expected 64 numbers") as caught:
         harness.handle(harness.infer_body([1, 2]))
+    assert (caught.value.status, json.loads(caught.value.body)) == (422, {"error": "expected 64 numbers"})
     harness.upstream.handler = lambda path, body: Answer(
         400, "application/json", json.dumps({"error": "x" * 9999}).encode()
     )
-    with pytest.raises(RequestError) as caught:
+    with pytest.raises(UpstreamRefused) as caught:
         harness.handle(harness.infer_body([1, 2]))
-    assert 400 < len(str(caught.value)) < 700
+    assert 200 < len(str(caught.value)) < 700
     harness.upstream.handler = lambda path, body: Answer(404, "text/html", b"<html>")
-    with pytest.raises(RequestError, match="404"):
+    with pytest.raises(UpstreamRefused, match="404"):
         harness.handle(harness.infer_body([1, 2]))
     assert harness.account() is None
 

@@ -80,7 +80,7 @@ class Gate:
             deferred=deferred,
         )
         model = config.served_model
-        self._refused_answers = RefusedAnswers(model.protocol, config.refusals, runtime.clock)
+        self.refused_answers = RefusedAnswers(model.protocol, config.refusals, runtime.clock)
         early = (*model.measures, *model.clean_measures) if config.mode == SHADOW else model.measures
         self._early_measurement = EarlyMeasurement(early)
         self._steps = LedgerSteps(ledger, config)
@@ -257,7 +257,7 @@ class Gate:
             answer = await self._upstream.predict(path, request.body, content_type, head)
         if self._unmeasured.answered_otherwise(answer):
             return answer
-        return self._refused_answers.check(answer, path)
+        return self.refused_answers.check(answer, path)
 
     def _measure(self, tariff: Tariff, parsed: ParsedRequest, answer: Answer, early: EarlyLeaks) -> MeasuredAnswer:
         model = self.config.served_model

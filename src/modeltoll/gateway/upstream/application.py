@@ -86,7 +86,8 @@ class ApplicationUpstream:
     """The protected application as an upstream.
 
     ``max_body`` bounds an answer in bytes, ``timeout`` is the longest time in seconds until an answer is complete.
-    ``on_predicted`` gets the scope of each prediction, as the application leaves it.
+    ``on_predicted`` gets the scope of each prediction, as the application leaves it. ``answer_headers``: names, in small
+    letters, of the answer's headers that are passed on.
     """
 
     def __init__(
@@ -95,11 +96,13 @@ class ApplicationUpstream:
         max_body: int = 64 << 20,
         on_predicted: Callable[[Scope], None] | None = None,
         timeout: float = 30.0,
+        answer_headers: tuple[str, ...] = (),
     ) -> None:
         self._app = app
         self._max_body = max_body
         self._on_predicted = on_predicted
         self._timeout = timeout
+        self._answer_headers = answer_headers
 
     async def open(self) -> None:
         """Nothing to open."""
@@ -153,7 +156,7 @@ class ApplicationUpstream:
         A caller that hangs up, and an answer that takes too long, are a disconnect to the application. If it does not end
         soon after that, it is cancelled.
         """
-        exchange = ApplicationExchange(body, self._max_body)
+        exchange = ApplicationExchange(body, self._max_body, self._answer_headers)
         call = asyncio.create_task(self._call(scope, exchange))
         request = _caller_request.get(None)
         if request is not None:

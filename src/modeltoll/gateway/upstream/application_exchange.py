@@ -20,12 +20,13 @@ class ApplicationExchange:
     """One request to the application, and its response, of at most ``max_body`` bytes.
 
     ``ended`` is set once nothing of the response is waited for: it is complete, it is too large, or the application has
-    ended. ``is_complete`` says whether all of it came.
+    ended. ``is_complete`` says whether all of it came. ``answer_headers`` are passed on; see ``passed_headers``.
     """
 
-    def __init__(self, body: bytes, max_body: int) -> None:
+    def __init__(self, body: bytes, max_body: int, answer_headers: tuple[str, ...] = ()) -> None:
         self._body: bytes | None = body
         self._left = self._max_body = max_body
+        self._answer_headers = answer_headers
         self._start: Message | None = None
         self._chunks: list[bytes] = []
         self._disconnected = asyncio.Event()
@@ -84,4 +85,4 @@ class ApplicationExchange:
             raise AnswerError("the application's content type cannot be read")
         folded = wire.with_binary_length(content_type, headers.get(wire.BINARY_HEADER.lower()))
         status = int(self._start["status"])
-        return Answer(status, folded, body, passed_headers(status, headers.items(), ()))
+        return Answer(status, folded, body, passed_headers(status, headers.items(), self._answer_headers))
