@@ -140,8 +140,7 @@ class ServedModel:
             for width in filter(None, map(input_width, self.measures)):
                 if parsed.inputs.shape[1] != width:
                     raise RequestError(f"a row has {parsed.inputs.shape[1]} numbers where the model takes {width}")
-                if parsed.inputs.size and max(parsed.inputs.max(), -parsed.inputs.min()) > LARGEST_INPUT:
-                    raise RequestError("the inputs hold a number that is too large")
+            check_size(parsed.inputs)
         return parsed
 
     @property
