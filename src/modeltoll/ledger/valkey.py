@@ -22,7 +22,7 @@ from modeltoll.ledger.row_codec import LOG_COLUMNS, bounded, encode_line
 from modeltoll.ledger.url_options import positive_number, read_options, whole_number
 from modeltoll.ledger.valkey_codec import decode_stored_account, decode_stored_line, decode_stored_standing
 from modeltoll.ledger.valkey_connection import CONNECTIONS, TIMEOUT, ValkeyConnection
-from modeltoll.ledger.valkey_url import CERTIFICATES, connection_parameters
+from modeltoll.ledger.valkey_url import CERTIFICATES, DATABASE, connection_parameters
 from modeltoll.records import Caller, DailyUsage
 from modeltoll.settlement_records import Admission, Standing
 
@@ -75,7 +75,7 @@ class ValkeyLedger:
     exist already.
     """
 
-    url_options: ClassVar[frozenset[str]] = CERTIFICATES | {"timeout", "connections", KEEP_LOG_DAYS}
+    url_options: ClassVar[frozenset[str]] = CERTIFICATES | {DATABASE, "timeout", "connections", KEEP_LOG_DAYS}
 
     def __init__(
         self,
@@ -95,6 +95,8 @@ class ValkeyLedger:
     @classmethod
     def from_url(cls, url: SplitResult, *, period: float, create: bool = True) -> Self:
         """For ``valkey://user:password@host:port/number`` or ``redis://``; ``valkeys://`` and ``rediss://`` use TLS.
+
+        For a Unix socket ``unix:///path?db=number``.
 
         Raises:
             SettingsError: the URL has no host, or an invalid port, number, file or option.

@@ -70,7 +70,7 @@ class _Reconnecting(AbstractConnection):
     async def read_response(self, *args: Any, **kwargs: Any) -> Any:
         """As the parent."""
         try:
-            return await super().read_response(*args, **kwargs)  # type: ignore[no-untyped-call]
+            return await super().read_response(*args, **kwargs)
         except faults.RedisError as error:
             if _was_refused(error):
                 await self.disconnect(nowait=True)
@@ -170,21 +170,19 @@ class ValkeyConnection:
             LedgerError: the server does not answer in time, or refuses; the step may or may not have been executed.
         """
         client = self._opened()
-        return await self._in_time(
-            client, lambda: self._scripts[script](keys=keys, args=values, client=client), repeatable
-        )
+        return await self._in_time(lambda: self._scripts[script](keys=keys, args=values, client=client), repeatable)
 
     async def ask(self, *command: Any) -> Any:
         """Run one command that only reads. Raises as ``run`` does."""
         client = self._opened()
-        return await self._in_time(client, lambda: client.execute_command(*command), repeatable=True)  # type: ignore[no-untyped-call]
+        return await self._in_time(lambda: client.execute_command(*command), repeatable=True)  # type: ignore[no-untyped-call]
 
     def _opened(self) -> Redis:
         if self._client is None:
             raise LedgerError("the ledger is not open")
         return self._client
 
-    async def _in_time(self, client: Redis, step: Callable[[], Awaitable[Any]], repeatable: bool) -> Any:
+    async def _in_time(self, step: Callable[[], Awaitable[Any]], repeatable: bool) -> Any:
         """Run the step, and repeat it where it was not executed, or may be executed twice."""
         try:
             async with asyncio.timeout(self._timeout):

@@ -151,6 +151,10 @@ def build_ingress(settings: Settings, identifier: CallerIdentifier) -> IngressPo
         max_bodies=settings.max_bodies,
         caller_share=limits.caller_share,
         least_rate=limits.least_rate_kib * 1024,
+        request_headers=settings.upstream.request_headers,
+        cors_headers=settings.cors.headers,
+        cors_max_age=settings.cors.max_age_seconds,
+        root_path=settings.root_path,
     )
 
 

@@ -30,6 +30,7 @@ _OK = 200
 _CALLERS = frozenset((400, 404, 409, 413, 415, 422, 429, 499, 503, 504))  # statuses that are for the caller
 _CHALLENGES = frozenset((401, 403))  # for the caller where an application asks its own callers for credentials
 _OPERATORS = frozenset((401, 402, 403, 405, 407))
+_REDIRECTS = range(300, 400)
 _BUSY = {529: 503, 410: 404}  # statuses for which clients know a common one
 _MOST_ERROR_BYTES = 64 << 10  # of a body that is searched for a text
 _TEXT_CHARACTERS = 300
@@ -80,12 +81,28 @@ class RefusedAnswers:
             return answer
         if status in _CALLERS or status in _BUSY or (self._terms.own_application and status in _CHALLENGES):
             raise self._refusal(answer, _BUSY.get(status, status), path)
-        if status in _OPERATORS:
-            self._report(status, path)
-            raise AnswerError("the model server cannot be asked", private=f"status {status} from {path}")
+        self.check_passing(answer, path)
         if 400 <= status < 500 and status != 408:  # no client knows more of these than that the request is at fault
             raise self._refusal(answer, 400, path)
         raise AnswerError("the model server failed", private=f"status {status} from {path}")
+
+    def check_passing(self, answer: Answer, path: str) -> Answer:
+        """The answer, unless its status is the operator's to know.
+
+        Raises:
+            AnswerError: it is; what the caller learns is 502.
+        """
+        status = answer.status
+        if status in _OPERATORS and not (self._terms.own_application and status in _CHALLENGES):
+            self._report(status, path)
+            raise AnswerError("the model server cannot be asked", private=f"status {status} from {path}")
+        if status in _REDIRECTS:
+            where = dict(answer.headers).get("location", "nowhere")
+            raise AnswerError(
+                "the model server redirects, and redirects are not followed",
+                private=f"status {status} from {path} to {where}; see upstream.url",
+            )
+        return answer
 
     def _report(self, status: int, path: str) -> None:
         """Tell the operator once, until an answer comes."""
@@ -133,7 +150,9 @@ class RefusedAnswers:
                 kept += [(name, value)] if re.fullmatch(r"\d{1,8}(\.\d{1,3})?", value) else []
             elif name == "x-should-retry":
                 kept += [(name, value)] if value in ("true", "false") else []
-            elif name != "www-authenticate" or answer.status in _CHALLENGES:
+            elif name == "www-authenticate":
+                kept += [(name, value)] if answer.status in _CHALLENGES else []
+            elif name != "location":
                 kept.append((name, value))
         return tuple(kept)
 

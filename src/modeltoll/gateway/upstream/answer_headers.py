@@ -9,15 +9,15 @@ if TYPE_CHECKING:
 
 __all__ = ["passed_headers"]
 
-_OF_REFUSALS = ("retry-after", "retry-after-ms", "x-should-retry", "www-authenticate")
-_REFUSAL = 400  # the least status of one
+_OF_REFUSALS = ("location", "retry-after", "retry-after-ms", "x-should-retry", "www-authenticate")
+_REFUSAL = 300  # the least status of one
 _CHARACTERS = 256
 
 
 def passed_headers(
     status: int, headers: Iterable[tuple[str, str]], allowed: tuple[str, ...]
 ) -> tuple[tuple[str, str], ...]:
-    """The headers of an answer that are ``allowed`` (in small letters), and of a refusal those that say when to try again.
+    """The headers of an answer that are ``allowed`` (in small letters), and of a refusal or redirect those that say what to do.
 
     Of a name that comes twice the first one counts. What is longer than 256 characters, or not printable ASCII, is left out.
     """

@@ -17,20 +17,15 @@ __all__ = ["read_answer"]
 
 _WINDOWS = {"gzip": zlib.MAX_WBITS | 16, "x-gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}
 _PLAIN = ("", "identity")
-_REDIRECTS = range(300, 400)
 
 
 async def read_answer(response: aiohttp.ClientResponse, max_body: int, allowed: tuple[str, ...]) -> Answer:
     """The response as an answer: of at most ``max_body`` bytes, with the ``allowed`` headers.
 
     Raises:
-        AnswerError: it is larger, compressed in a way that is not known, redirects, or has a content type that cannot be
-            passed on.
+        AnswerError: it is larger, compressed in a way that is not known, or has a content type that cannot be passed on.
     """
     headers = response.headers
-    if response.status in _REDIRECTS and "Location" in headers:
-        where = f"status {response.status}, to {headers['Location']!r:.200}"
-        raise AnswerError("the model server redirects, and redirects are not followed", private=where)
     content_type = headers.get("Content-Type", "application/octet-stream")
     if not (content_type.isascii() and content_type.isprintable()):
         raise AnswerError("the model server's content type cannot be read")
