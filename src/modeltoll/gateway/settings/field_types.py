@@ -110,12 +110,6 @@ def _model_name(text: str) -> str:
     return text
 
 
-def _hashed(text: str) -> str:
-    if not _SHA256_HEX.fullmatch(text):
-        raise ValueError("is not a SHA-256 in hexadecimal; make one with: printf %s KEY | sha256sum")
-    return text
-
-
 def _secret(secret: SecretStr) -> SecretStr:
     if not _SHA256_HEX.fullmatch(secret.get_secret_value()):
         raise ValueError(f"is not {_KEY_BYTES} random bytes in hexadecimal: openssl rand -hex {_KEY_BYTES}")
@@ -145,7 +139,7 @@ RootPath = Annotated[str, AfterValidator(_root_path)]
 ModelName = Annotated[str, AfterValidator(_model_name)]
 VersionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 UrlPath = Annotated[str, AfterValidator(_url_path)]
-HashedKey = Annotated[str, AfterValidator(_hashed)]
+HashedKey = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Secret = Annotated[SecretStr, AfterValidator(_secret)]
 QueryName = Annotated[str, StringConstraints(pattern=r"^[^\s&=;#%+]{1,64}$")]
 Person = Annotated[str, StringConstraints(pattern=r"^[\w.@-]{1,64}$")]  # a key's name, or an organisation's
