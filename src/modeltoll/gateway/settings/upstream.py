@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, SecretStr, field_validator, model_va
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from modeltoll.gateway.settings.field_types import SettingsPart, UpstreamUrl, header_name
+from modeltoll.gateway.settings.secret_text import SecretText
 
 __all__ = ["OF_THE_CONNECTION", "TRACE_HEADERS", "UpstreamSettings", "check_header_value", "upstream_of_environment"]
 
@@ -99,7 +100,7 @@ class UpstreamSettings(SettingsPart):
         le=3600,
         description="How long an idle connection to the model server is kept: less than the server keeps it (gunicorn 2 s, uvicorn 5 s, nginx 75 s). 0 opens a connection for every request. A request that meets a connection which the server has just closed is sent once more.",
     )
-    api_key: SecretStr | None = Field(
+    api_key: SecretText | None = Field(
         None,
         description="Key for the model server, where it asks for one (OpenAI, `vllm serve --api-key`, hosted endpoints): `MODELTOLL_UPSTREAM__API_KEY=...`. Callers never see it, and their own keys are never sent to the server.",
     )
@@ -111,7 +112,7 @@ class UpstreamSettings(SettingsPart):
         "authorization",
         description="The header that carries the key. In `authorization` it is written `Bearer KEY`, in any other header as it is: `api-key` for Azure OpenAI.",
     )
-    headers: Mapping[HeaderName, SecretStr] = Field(
+    headers: Mapping[HeaderName, SecretText] = Field(
         {},
         description="Further headers of every request to the model server, such as `{openai-organization: org-1}`. They replace headers of the caller.",
     )
