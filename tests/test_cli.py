@@ -32,7 +32,8 @@ from modeltoll.puzzle import benchmark, seal
 from modeltoll.puzzle.counter import Sha256Counter
 from modeltoll.puzzle.machine_profile import DEFAULT_PROFILE
 from modeltoll.puzzle.puzzle import expected_seconds
-from modeltoll.records import Answer, Challenge, MachineProfile, Part, Toll, Work
+from modeltoll.records import Answer, MachineProfile, Work
+from modeltoll.toll_records import Challenge, Part, Toll
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = sorted(typer.main.get_command(app).commands)

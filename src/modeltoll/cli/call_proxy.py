@@ -24,7 +24,7 @@ from modeltoll.wire import RECEIPT_HEADER
 if TYPE_CHECKING:
     import httpx
 
-    from modeltoll.records import Toll
+    from modeltoll.toll_records import Toll
 
 __all__ = ["commands"]
 

@@ -49,7 +49,7 @@ def build_admin(
         PlaygroundModel(name, model.infer_path, model.metadata_path) for name, model in served_models.items()
     )
     admin.router.routes.append(front_page(_PLACES, f"{PLAYGROUND}/page.css"))
-    page = PlaygroundConfig(settings.listen, models, cors_origins=settings.cors.origins)
+    page = PlaygroundConfig(settings.tcp_address, models, cors_origins=settings.cors.origins)
     admin.mount(PLAYGROUND, playground_application(page))
     configs = {name: gate.config for name, gate in gates.items()}
     long_standing = 86_400.0 * settings.callers.long_standing_days

@@ -30,7 +30,7 @@ _POLICY = (
     "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; style-src 'self'; img-src 'self'; "
     "connect-src 'self' {gateway}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-_ALL_INTERFACES = ("0.0.0.0", "[::]")  # noqa: S104  compared only
+_ALL_INTERFACES = ("0.0.0.0", "[::]", "")  # noqa: S104  compared only
 _HOST_NAME = re.compile(r"[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]")
 _LOOPBACK = "127.0.0.1"
 _SAMPLES_FILE = "samples.json"
@@ -64,7 +64,8 @@ class PlaygroundDemo:
 
 @dataclass(frozen=True, slots=True)
 class PlaygroundConfig:
-    """What the page needs. ``listen`` is the ``HOST:PORT`` of the public address.
+    """What the page needs. ``listen`` is the ``HOST:PORT`` of the public address; empty where a proxy has port 80
+    instead.
 
     ``cors_origins``: the pages that may call it; where the page is none of them, it says so before anything is sent.
     """
@@ -76,13 +77,13 @@ class PlaygroundConfig:
 
 
 def _gateway(listen: str, request: Request) -> str:
-    """The public address as the browser reaches it: for a wildcard address with the host name of this request."""
+    """The public address as the browser reaches it: for a wildcard or no address with the host name of this request."""
     host, _, port = listen.rpartition(":")
     if host in _ALL_INTERFACES:
         host_header = request.headers.get("host", "")
         name = host_header if host_header.endswith("]") else host_header.rsplit(":", 1)[0]
         host = name if _HOST_NAME.fullmatch(name) else _LOOPBACK
-    return f"http://{host}:{port}"
+    return f"http://{host}:{port}" if port else f"http://{host}"
 
 
 def _with_policy(response: Response, gateway: str) -> Response:
