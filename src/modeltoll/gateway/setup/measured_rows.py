@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modeltoll.errors import AnswerError, CalibrationError, UpstreamError, UpstreamTimeout
+from modeltoll.gateway.protocols.protocol import JSON
 from modeltoll.gateway.setup.row_requests import Refusals, ask_leaks, row_requests
 from modeltoll.gateway.setup.row_table import RowTable
+from modeltoll.gateway.upstream.upstream import NO_HEAD, RequestHead
 from modeltoll.records import Leaks
 
 if TYPE_CHECKING:
@@ -61,16 +63,16 @@ class TimedUpstream:
         """See ``Upstream.close``."""
         await self._upstream.close()
 
-    async def predict(self, path: str, body: bytes, content_type: str = "application/json") -> Answer:
+    async def predict(self, path: str, body: bytes, content_type: str = JSON, head: RequestHead = NO_HEAD) -> Answer:
         """See ``Upstream.predict``."""
         begin = time.perf_counter()
-        answer = await self._upstream.predict(path, body, content_type)
+        answer = await self._upstream.predict(path, body, content_type, head)
         self.seconds = time.perf_counter() - begin
         return answer
 
-    async def fetch(self, path: str) -> Answer:
+    async def fetch(self, path: str, head: RequestHead = NO_HEAD) -> Answer:
         """See ``Upstream.fetch``."""
-        return await self._upstream.fetch(path)
+        return await self._upstream.fetch(path, head)
 
 
 async def measure_rows(
