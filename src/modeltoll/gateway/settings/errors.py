@@ -53,6 +53,8 @@ def _plain(where: str, kind: str, message: str) -> str:
         return f"is replaced by {_REPLACED[where]}" if where in _REPLACED else UNKNOWN
     if kind == "missing":
         return "is missing; add it"
+    if kind == "string_pattern_mismatch" and where.endswith("sha256"):
+        return "is not a SHA-256 in hexadecimal; make one with: printf %s KEY | sha256sum"
     if kind == "model_type" and "None" not in message:
         return "must hold settings below it: indented lines of NAME: VALUE"
     if kind == "int_parsing":

@@ -163,7 +163,7 @@ RootPath = Annotated[str, AfterValidator(_root_path)]
 ModelName = Annotated[str, AfterValidator(_model_name)]
 VersionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 UrlPath = Annotated[str, AfterValidator(_url_path)]
-HashedKey = Annotated[str, AfterValidator(_hashed)]
+HashedKey = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Secret = Annotated[SecretText, AfterValidator(_secret)]
 QueryName = Annotated[str, StringConstraints(pattern=r"^[^\s&=;#%+]{1,64}$")]
 Person = Annotated[str, StringConstraints(pattern=r"^[\w.@-]{1,64}$")]  # a key's name, or an organisation's
