@@ -13,13 +13,13 @@ import argparse
 import json
 import os
 import platform
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import scipy
+from timing import least_microseconds
 
 from modeltoll.evidence_records import RESTART_ROWS, EvidenceState
 from modeltoll.pricing.cells import Cells
@@ -37,20 +37,6 @@ class Figure:
     what: str
     microseconds: float
     target: float | None = None
-
-
-def timed(work: Callable[[], object], repeats: int) -> float:
-    """Minimum of the microseconds over the repeats, after a warm-up; short work is repeated within each."""
-    begin = time.perf_counter()
-    work()
-    inner = max(1, int(0.01 / max(time.perf_counter() - begin, 1e-7)))
-    times = []
-    for _ in range(repeats):
-        begin = time.perf_counter()
-        for _ in range(inner):
-            work()
-        times.append((time.perf_counter() - begin) / inner)
-    return min(times) * 1e6
 
 
 class Traffic:
@@ -104,10 +90,10 @@ def verdict_figures(traffic: Traffic, repeats: int) -> Iterator[Figure]:
     for name, (law, rows, target) in callers.items():
         account = traffic.account(law, rows)
         suspected = "suspected" if suspicion.verdict(account).suspected else "not suspected"
-        cost = timed(lambda account=account: suspicion.verdict(account), repeats)
+        cost = least_microseconds(lambda account=account: suspicion.verdict(account), repeats)
         yield Figure(f"verdict, {suspected}: {name}", cost, target)
         state = account.evidence
-        yield Figure(f"whole: {name}", timed(lambda state=state: suspicion.log_evidence(state), repeats))
+        yield Figure(f"whole: {name}", least_microseconds(lambda state=state: suspicion.log_evidence(state), repeats))
 
 
 def running_figures(traffic: Traffic, repeats: int) -> Iterator[Figure]:
@@ -118,7 +104,7 @@ def running_figures(traffic: Traffic, repeats: int) -> Iterator[Figure]:
         for name, law in (("honest", traffic.laws[0]), ("thieves", traffic.thief)):
             cells = rng.choice(len(law), len(owners), p=law / law.sum())
             rows_of = (cells, owners, np.ones(len(owners), np.bool_))
-            cost = timed(lambda rows_of=rows_of: traffic.suspicion.running(*rows_of), few)
+            cost = least_microseconds(lambda rows_of=rows_of: traffic.suspicion.running(*rows_of), few)
             yield Figure(
                 f"running evidence per row, {name}, {accounts:,} accounts of {rows:,} rows", cost / len(owners)
             )

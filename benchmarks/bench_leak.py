@@ -14,7 +14,6 @@ import json
 import os
 import platform
 import sys
-import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -25,6 +24,7 @@ import onnxruntime
 import scipy
 from onnx import TensorProto, helper, numpy_helper
 from scipy.special import erfc
+from timing import least_microseconds
 
 from modeltoll.leak.entropy import EntropyMeasure
 from modeltoll.leak.gap import GapMeasure
@@ -53,18 +53,8 @@ class Figure:
 
 
 def per_row(work: Callable[[], object], rows: int, repeats: int) -> float:
-    """Minimum of the microseconds per row over the repeats, after a warm-up; short work is repeated within each."""
-    work()
-    begin = time.perf_counter()
-    work()
-    inner = max(1, int(0.01 / max(time.perf_counter() - begin, 1e-7)))
-    times = []
-    for _ in range(repeats):
-        begin = time.perf_counter()
-        for _ in range(inner):
-            work()
-        times.append((time.perf_counter() - begin) / inner)
-    return min(times) / rows * 1e6
+    """Minimum of the microseconds per row over the repeats."""
+    return least_microseconds(work, repeats) / rows
 
 
 def plain_rdp(votes, sigma):

@@ -34,7 +34,8 @@ from modeltoll.puzzle.puzzle import SolveControl
 from modeltoll.puzzle.solver import solve, solve_timelock
 from modeltoll.puzzle.squaring import squarers
 from modeltoll.puzzle.timelock import TimeLock, Trapdoor
-from modeltoll.records import Challenge, MachineProfile, Part, Work
+from modeltoll.records import MachineProfile, Work
+from modeltoll.toll_records import Challenge, Part
 
 try:
     from altcha import v1 as altcha_v1

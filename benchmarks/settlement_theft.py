@@ -27,8 +27,8 @@ from modeltoll.client.purse import Purse
 from modeltoll.errors import TollMalformed
 from modeltoll.puzzle.machine_profile import DEFAULT_PROFILE
 from modeltoll.puzzle.proof import proof_of
-from modeltoll.records import Solution
 from modeltoll.testing.model_servers import serving
+from modeltoll.toll_records import Solution
 
 sys.path.append(str(Path(__file__).parents[1] / "tests" / "support"))
 from laboratory import (

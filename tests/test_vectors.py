@@ -13,7 +13,8 @@ from modeltoll import wire
 from modeltoll.puzzle import functions, seal, squaring
 from modeltoll.puzzle.puzzle import SolveControl
 from modeltoll.puzzle.solver import solve
-from modeltoll.records import Answer, Solution
+from modeltoll.records import Answer
+from modeltoll.toll_records import Solution
 
 FOLDER = Path(__file__).parents[1] / "vectors"
 

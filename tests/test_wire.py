@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from modeltoll import wire
 from modeltoll.errors import TollMalformed
-from modeltoll.records import Challenge, Part, Toll
+from modeltoll.toll_records import Challenge, Part, Toll
 
 seeds = st.binary(min_size=16, max_size=16)
 bounds = st.integers(1, wire.MAX_BOUND)

@@ -21,7 +21,8 @@ from modeltoll.puzzle.precomputed import PrecomputedPool
 from modeltoll.puzzle.puzzle import SolveControl
 from modeltoll.puzzle.solver import solve
 from modeltoll.puzzle.timelock import TimeLock, Trapdoor
-from modeltoll.records import Answer, Challenge, MachineProfile, Solution, Toll, Work
+from modeltoll.records import Answer, MachineProfile, Work
+from modeltoll.toll_records import Challenge, Solution, Toll
 
 COMMAND = "python vectors/make.py"
 SEED = 20220501

@@ -27,12 +27,11 @@ if TYPE_CHECKING:
 __all__ = [
     "FINGERPRINT_BYTES",
     "GROUP_SCHEMES",
-    "READINESS_PROBE",
+    "REASON_CHARACTERS",
     "Account",
     "Answer",
     "Assessment",
     "Caller",
-    "Challenge",
     "Charge",
     "DailyQuota",
     "DailyUsage",
@@ -40,23 +39,25 @@ __all__ = [
     "Leaks",
     "LogEntry",
     "MachineProfile",
-    "Part",
-    "Solution",
-    "Toll",
     "Work",
 ]
 
 FINGERPRINT_BYTES = 8  # of a row in a charge
+REASON_CHARACTERS = 256  # of ``LogEntry.reason``, at most
 GROUP_SCHEMES = ("org:", "prefix:")  # a group's name begins with one of these
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A response of the upstream: HTTP status, content type, and the body byte for byte."""
+    """A response of the upstream: HTTP status, content type, and the body byte for byte.
+
+    ``headers`` are those that are passed on beside it, in small letters; they are never sealed, and must tell nothing of it.
+    """
 
     status: int
     content_type: str
     body: bytes
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +105,6 @@ class Caller:
     @property
     def is_group(self) -> bool:
         return self.name.startswith(GROUP_SCHEMES)
-
-
-READINESS_PROBE = Caller("readiness")  # of whom a ledger is asked to see whether it answers; never charged
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -231,6 +229,8 @@ class LogEntry:
     ``at``: seconds since the epoch. ``leaks``: shape (rows, measures). ``rarest``: smallest p-value of each row.
     ``mode``: ``sealed``, ``redeem``, ``shadow``, ``exempt``, ``free`` or ``prepaid``. ``classes``: the predicted class of
     each row; empty where the answer has no scores. In shadow mode ``measures`` also has those fitted without kinds.
+    ``reason``: why the request was answered without being measured, ``KIND: text`` of at most 256 characters (shadow mode);
+    its ``measures`` and ``leaks`` are empty then. Empty where it was measured.
     """
 
     at: float
@@ -242,6 +242,7 @@ class LogEntry:
     work: Work
     mode: str
     classes: tuple[int, ...] = ()
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,69 +269,3 @@ class MachineProfile:
             return self.sha256
         nearest = min(self.argon2id, key=lambda kib: abs(math.log(kib / memory_kib)))
         return self.argon2id[nearest] * nearest / memory_kib
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One independent part of a puzzle. ``seed``: 16 bytes.
-
-    Hidden counter: the secret n lies in [0, ``bound``) and ``check`` is the first half of F(``start`` + n). Hashcash:
-    the digest times ``bound`` must be below 2 to the digest's length in bits, so that ``bound`` is the expected number
-    of evaluations; no ``check``. Time lock: ``bound`` is the number of squarings, ``check`` the first half of F.
-    """
-
-    seed: bytes
-    bound: int
-    check: bytes = b""
-    start: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Challenge:
-    """A puzzle as published. ``puzzle`` is its name on the wire.
-
-    ``memory_kib``, ``passes`` and ``lanes``: of argon2id, else 0. ``modulus``: of timelock, big-endian, else empty.
-    """
-
-    puzzle: str
-    parts: tuple[Part, ...]
-    memory_kib: int = 0
-    passes: int = 0
-    lanes: int = 0
-    modulus: bytes = b""
-
-    def __hash__(self) -> int:
-        """The hash of the first seed, which is unique to a challenge."""
-        return hash(self.parts[0].seed if self.parts else b"")
-
-
-@dataclass(frozen=True, slots=True)
-class Solution:
-    """The solution of a challenge: one counter per part, and the secret derived from them (empty for hashcash)."""
-
-    counters: tuple[int, ...]
-    secret: bytes = field(default=b"", repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Toll:
-    """A challenge and what its solution unlocks.
-
-    ``mode``: ``sealed`` (``payload`` is the encrypted answer) or ``redeem`` (``payload`` is a token, which the gateway
-    exchanges for the answer). ``rows``: rows of the request. ``typical_seconds``: expected wait on one reference core,
-    as far as disclosed. ``expires``: expiry of the token in seconds since the epoch, or None. ``admission``: the token
-    holds the request instead of an answer; the gateway processes the request when the token is redeemed. ``settles``: the
-    seal holds a receipt. ``redeem``, ``settle``: where to post a token and receipts, relative to the URL of the request
-    that this toll is the response to; of a toll that was decoded.
-    """
-
-    mode: str
-    challenge: Challenge
-    payload: bytes
-    rows: int
-    typical_seconds: float
-    expires: int | None = None
-    admission: bool = False
-    settles: bool = False
-    redeem: str = ""
-    settle: str = ""

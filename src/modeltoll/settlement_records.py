@@ -10,6 +10,7 @@ from dataclasses import dataclass
 __all__ = ["RECEIPT_BYTES", "Adjustment", "Admission", "Receipt", "Reservation", "Standing"]
 
 RECEIPT_BYTES = 16  # of a receipt's identity
+_ROUNDING = 1e-9  # of a price; less than that is not asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,14 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
+class Adjustment:
+    """What is added to a caller's standing when a request is priced: seconds, of either sign."""
+
+    unsettled: float = 0.0
+    prepaid: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Admission:
     """Whether a request is admitted. If so, ``from_credit`` and ``from_prepaid`` seconds are reserved for it.
 
@@ -74,10 +83,14 @@ class Admission:
     missing_new_account: float = 0.0
     settled_rows: int = 0
 
+    def asked(self, price: float, credit: float) -> tuple[float, Adjustment]:
+        """What a toll asks of a price (s), less what was reserved from prepaid work, and what it adds to the standing.
 
-@dataclass(frozen=True, slots=True)
-class Adjustment:
-    """What is added to a caller's standing when a request is priced: seconds, of either sign."""
-
-    unsettled: float = 0.0
-    prepaid: float = 0.0
+        A toll adds, of what it asks beyond the reservation, at most half the ``credit``, so that refusing a dear one shuts
+        nobody out. Where nothing is asked, what was reserved and not used is given back.
+        """
+        asked = max(0.0, price - self.from_prepaid)
+        if asked <= _ROUNDING * price:
+            used = min(price, self.from_prepaid)
+            return 0.0, Adjustment(-self.from_credit, self.from_prepaid - used)
+        return asked, Adjustment(min(max(0.0, asked - self.from_credit), credit / 2))

@@ -10,7 +10,7 @@ from collections.abc import Container
 from typing import Any
 
 from modeltoll.errors import TollMalformed
-from modeltoll.records import Toll
+from modeltoll.toll_records import Toll
 from modeltoll.wire_challenge import (
     MAX_BOUND,
     MAX_MEMORY_KIB,
@@ -61,6 +61,7 @@ from modeltoll.wire_messages import (
     MAX_RECEIPT_BYTES,
     MAX_SETTLEMENT_RECEIPTS,
     REDEEM_PATH,
+    REDEEM_PROBE,
     SETTLE_PATH,
     Redemption,
     decode_redemption,
@@ -92,6 +93,7 @@ __all__ = [
     "RECEIPT_HEADER",
     "REDEEM",
     "REDEEM_PATH",
+    "REDEEM_PROBE",
     "SEALED",
     "SETTLE_HEADER",
     "SETTLE_PATH",

@@ -11,7 +11,7 @@ from typing import Any
 
 from modeltoll.errors import TollMalformed
 from modeltoll.names import ARGON2ID, HASHCASHES, PUZZLES, TIMELOCK
-from modeltoll.records import Challenge, Part
+from modeltoll.toll_records import Challenge, Part
 from modeltoll.wire_json import encode_base64url, read_bytes, read_integer, read_member
 from modeltoll.wire_messages import MAX_PARTS
 

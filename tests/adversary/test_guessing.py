@@ -12,7 +12,7 @@ from modeltoll import wire
 from modeltoll.puzzle.proof import proof_of
 from modeltoll.puzzle.puzzle import SolveControl
 from modeltoll.puzzle.solver import solve
-from modeltoll.records import Solution
+from modeltoll.toll_records import Solution
 
 REDEEM = "argon2id; mode=redeem; memory=64MiB"
 

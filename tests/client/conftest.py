@@ -30,7 +30,8 @@ from modeltoll.client.requests import TollAdapter
 from modeltoll.errors import TokenRefused, TollError
 from modeltoll.puzzle import seal
 from modeltoll.puzzle.counter import Sha256Counter
-from modeltoll.records import Answer, MachineProfile, Toll, Work
+from modeltoll.records import Answer, MachineProfile, Work
+from modeltoll.toll_records import Toll
 
 RING = seal.KeyRing((b"k" * 32,))
 UNIT = MachineProfile("unit", "work is counted in evaluations", 1.0, {256: 1.0})

@@ -16,7 +16,8 @@ from modeltoll.client.httpx import AsyncTollTransport
 from modeltoll.client.purse import Purse
 from modeltoll.errors import TollTooDear
 from modeltoll.puzzle.counter import Argon2idCounter
-from modeltoll.records import Answer, Challenge, MachineProfile, Part, Toll
+from modeltoll.records import Answer, MachineProfile
+from modeltoll.toll_records import Challenge, Part, Toll
 
 ANSWER = Answer(200, "a/b", b"body")
 UNIT = MachineProfile("unit", "an evaluation takes a second", 1.0, {256: 1.0})

@@ -22,7 +22,8 @@ from modeltoll.client.aiohttp import TollMiddleware
 from modeltoll.client.purse import Purse
 from modeltoll.client.requests import TollAdapter
 from modeltoll.puzzle.counter import Argon2idCounter
-from modeltoll.records import Answer, Challenge, MachineProfile, Part, Toll
+from modeltoll.records import Answer, MachineProfile
+from modeltoll.toll_records import Challenge, Part, Toll
 
 BODY = bytes(range(256)) * 3
 ANSWER = Answer(200, "application/x-tensor; a=1", BODY)

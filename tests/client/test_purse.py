@@ -16,8 +16,9 @@ from modeltoll.client.machine_memory import available_kib, default_memory_kib, u
 from modeltoll.client.purse import Purse
 from modeltoll.errors import SolveStopped, TollTooDear
 from modeltoll.puzzle.functions import check_of, evaluate
-from modeltoll.records import Answer, Challenge, MachineProfile, Part, Toll
+from modeltoll.records import Answer, MachineProfile
 from modeltoll.testing.clock import FakeClock
+from modeltoll.toll_records import Challenge, Part, Toll
 
 ANSWER = Answer(200, "a/b", b"body")
 UNIT = MachineProfile("unit", "an evaluation takes a second", 1.0, {256: 1.0})

@@ -19,7 +19,8 @@ from modeltoll.client.receipts import Account
 from modeltoll.client.sidecar import SidecarMetrics, application, upstream_url
 from modeltoll.client.sidecar_access import sidecar_access
 from modeltoll.errors import SettingsError
-from modeltoll.records import Answer, Challenge, MachineProfile, Part, Toll
+from modeltoll.records import Answer, MachineProfile
+from modeltoll.toll_records import Challenge, Part, Toll
 
 BODY = bytes(range(256)) * 3
 ANSWER = Answer(200, "application/x-tensor; a=1", BODY)

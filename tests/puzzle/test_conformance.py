@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 
 from modeltoll.puzzle.counter import Argon2idCounter, Sha256Counter
-from modeltoll.records import MachineProfile, Solution, Work
+from modeltoll.records import MachineProfile, Work
 from modeltoll.testing.puzzles import check_puzzle
+from modeltoll.toll_records import Solution
 
 PROFILE = MachineProfile("test", "made up", 1000.0, {256: 1000.0})
 

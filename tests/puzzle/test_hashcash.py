@@ -15,8 +15,9 @@ from modeltoll.puzzle.functions import largest_digest
 from modeltoll.puzzle.hashcash import Hashcash, bits_bound
 from modeltoll.puzzle.puzzle import SolveControl, expected_evaluations
 from modeltoll.puzzle.seal import KeyRing, RedeemClaim, open_token, redeem_claim, seal_token
-from modeltoll.records import Answer, MachineProfile, Solution, Work
+from modeltoll.records import Answer, MachineProfile, Work
 from modeltoll.testing.puzzles import check_puzzle
+from modeltoll.toll_records import Solution
 from modeltoll.wire import Redemption
 
 PROFILE = MachineProfile("test", "made up", 1000.0, {256: 1000.0})

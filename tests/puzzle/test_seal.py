@@ -31,8 +31,9 @@ from modeltoll.puzzle.seal import (
     seal_token,
 )
 from modeltoll.puzzle.solver import solve
-from modeltoll.records import Answer, Challenge, MachineProfile, Part, Solution, Work
+from modeltoll.records import Answer, MachineProfile, Work
 from modeltoll.settlement_records import Receipt
+from modeltoll.toll_records import Challenge, Part, Solution
 from modeltoll.wire import Redemption
 
 PROFILE = MachineProfile("test", "made up", 1000.0, {256: 1000.0})

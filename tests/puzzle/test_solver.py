@@ -24,7 +24,8 @@ from modeltoll.puzzle.native_kernels import PYTHON, kernels
 from modeltoll.puzzle.puzzle import SolveControl
 from modeltoll.puzzle.registry import PUZZLES
 from modeltoll.puzzle.solver import solve
-from modeltoll.records import Challenge, MachineProfile, Part, Work
+from modeltoll.records import MachineProfile, Work
+from modeltoll.toll_records import Challenge, Part
 
 PROFILE = MachineProfile("test", "made up", 1000.0, {256: 1000.0})
 ARGON2ID = Argon2idCounter(PROFILE, max_memory_kib=256)

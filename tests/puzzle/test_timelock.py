@@ -25,8 +25,9 @@ from modeltoll.puzzle.seal import (
 from modeltoll.puzzle.solver import solve, solve_timelock
 from modeltoll.puzzle.squaring import square_repeatedly, squarers, time_lock_base, time_lock_value
 from modeltoll.puzzle.timelock import TimeLock, Trapdoor
-from modeltoll.records import Answer, MachineProfile, Solution, Work
+from modeltoll.records import Answer, MachineProfile, Work
 from modeltoll.testing.puzzles import check_puzzle
+from modeltoll.toll_records import Solution
 from modeltoll.wire import Redemption
 
 PROFILE = MachineProfile("test", "made up", 1000.0, {256: 1000.0}, squarings=1000.0)

@@ -36,7 +36,8 @@ from modeltoll.client.purse import Purse
 from modeltoll.client.toll_call import TollCall
 from modeltoll.client.toll_flow import POLL_SECONDS, RedeemStep, ResendStep, SolveStep, WaitStep, may_be_toll
 from modeltoll.client.toll_session import TollSession
-from modeltoll.records import Answer, Solution
+from modeltoll.records import Answer
+from modeltoll.toll_records import Solution
 
 if TYPE_CHECKING:
     from aiohttp import ClientHandlerType

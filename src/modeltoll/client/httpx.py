@@ -26,7 +26,8 @@ from modeltoll.client.receipts import Settlement
 from modeltoll.client.settling import AsyncSettler, Settler
 from modeltoll.client.toll_call import TollCall
 from modeltoll.client.toll_flow import POLL_SECONDS, ResendStep, SolveStep, WaitStep, may_be_toll
-from modeltoll.records import Answer, Solution
+from modeltoll.records import Answer
+from modeltoll.toll_records import Solution
 
 if TYPE_CHECKING:
     import httpx

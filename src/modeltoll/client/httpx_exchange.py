@@ -17,7 +17,8 @@ from modeltoll.client.settling import POST_SECONDS
 from modeltoll.client.toll_call import TollCall
 from modeltoll.client.toll_flow import RedeemStep, ResendStep, Step
 from modeltoll.client.toll_session import TollSession
-from modeltoll.records import Answer, Solution
+from modeltoll.records import Answer
+from modeltoll.toll_records import Solution
 
 if TYPE_CHECKING:
     import httpx

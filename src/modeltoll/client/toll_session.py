@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from modeltoll.client.toll_call import TollCall
 from modeltoll.client.toll_flow import Step, StepResponse, toll_flow
-from modeltoll.records import Answer, Solution
+from modeltoll.records import Answer
+from modeltoll.toll_records import Solution
 
 __all__ = ["TollSession"]
 

@@ -26,7 +26,8 @@ from modeltoll.puzzle.puzzle import Puzzle, SolveControl
 from modeltoll.puzzle.solver import solve, solve_timelock
 from modeltoll.puzzle.squaring import MODULUS_BYTES, Squarer, squarers
 from modeltoll.puzzle.timelock import TimeLock, Trapdoor
-from modeltoll.records import Challenge, MachineProfile, Part, Solution, Work
+from modeltoll.records import MachineProfile, Work
+from modeltoll.toll_records import Challenge, Part, Solution
 
 if TYPE_CHECKING:
     import random

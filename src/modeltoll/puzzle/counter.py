@@ -30,7 +30,8 @@ from modeltoll.puzzle.functions import (
 from modeltoll.puzzle.precomputed import MAX_PRECOMPUTED_BOUND, PrecomputedEvaluation, PrecomputedPool
 from modeltoll.puzzle.puzzle import Disclose, SolveControl, published_wait
 from modeltoll.puzzle.solver import solve
-from modeltoll.records import Challenge, MachineProfile, Part, Solution, Work
+from modeltoll.records import MachineProfile, Work
+from modeltoll.toll_records import Challenge, Part, Solution
 
 if TYPE_CHECKING:
     import random

@@ -9,7 +9,7 @@ from hmac import compare_digest
 from modeltoll.names import ARGON2ID, HASHCASH, HASHCASH_SHA1, HASHCASHES, PUZZLES, SHA256, TIMELOCK
 from modeltoll.puzzle.argon2id import LANES, PASSES, Argon2id
 from modeltoll.puzzle.hash_scan import DIGESTS
-from modeltoll.records import Challenge, Part
+from modeltoll.toll_records import Challenge, Part
 
 __all__ = [
     "ARGON2ID",

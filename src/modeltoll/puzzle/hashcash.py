@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Literal
 from modeltoll.puzzle.functions import HASHCASH, HASHCASH_SHA1, HASHCASHES, MAX_EVALUATIONS, SEED_BYTES, solves
 from modeltoll.puzzle.puzzle import SolveControl
 from modeltoll.puzzle.solver import solve
-from modeltoll.records import Challenge, MachineProfile, Part, Solution, Work
+from modeltoll.records import MachineProfile, Work
+from modeltoll.toll_records import Challenge, Part, Solution
 
 if TYPE_CHECKING:
     import random

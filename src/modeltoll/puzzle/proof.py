@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from modeltoll.puzzle.functions import SECRET_BYTES
 
 if TYPE_CHECKING:
-    from modeltoll.records import Solution
+    from modeltoll.toll_records import Solution
 
 __all__ = ["DIGEST_BYTES", "KEY_BYTES", "PROOF_BYTES", "digest_proof", "proof_of", "seal_key"]
 

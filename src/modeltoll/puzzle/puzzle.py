@@ -13,7 +13,8 @@ from modeltoll.errors import SolveStopped
 if TYPE_CHECKING:
     import random
 
-    from modeltoll.records import Challenge, MachineProfile, Progress, Solution, Work
+    from modeltoll.records import MachineProfile, Progress, Work
+    from modeltoll.toll_records import Challenge, Solution
 
 __all__ = [
     "Disclose",

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from modeltoll.plugins import Factory
     from modeltoll.puzzle.precomputed import PrecomputedPool
     from modeltoll.puzzle.puzzle import SolveControl
-    from modeltoll.records import Challenge, MachineProfile, Solution
+    from modeltoll.records import MachineProfile
+    from modeltoll.toll_records import Challenge, Solution
 
 __all__ = ["PUZZLES", "PuzzleContext", "PuzzleSpec", "puzzle_solver"]
 

@@ -29,7 +29,7 @@ from modeltoll.records import Answer
 if TYPE_CHECKING:
     import random
 
-    from modeltoll.records import Solution
+    from modeltoll.toll_records import Solution
 
 __all__ = [
     "KEY_BYTES",

@@ -27,7 +27,7 @@ from modeltoll.puzzle.functions import (
 )
 from modeltoll.puzzle.native_kernels import PYTHON, Kernel, Scan, kernels
 from modeltoll.puzzle.puzzle import expected_evaluations
-from modeltoll.records import Challenge, Part
+from modeltoll.toll_records import Challenge, Part
 
 __all__ = ["PARALLEL_CHUNKS", "Match", "Search", "SearcherPool", "start_searchers"]
 

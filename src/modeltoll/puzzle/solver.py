@@ -30,7 +30,7 @@ from modeltoll.puzzle.native_kernels import Kernel
 from modeltoll.puzzle.puzzle import SolveControl
 from modeltoll.puzzle.searchers import Match, Search, SearcherPool, start_searchers
 from modeltoll.puzzle.squaring import MODULUS_BYTES, Squarer, square_repeatedly, squarers
-from modeltoll.records import Challenge, Part, Solution
+from modeltoll.toll_records import Challenge, Part, Solution
 
 __all__ = ["solve", "solve_timelock"]
 

@@ -11,7 +11,7 @@ from functools import cache
 from hashlib import sha256
 from importlib import import_module
 
-from modeltoll.records import Challenge, Part
+from modeltoll.toll_records import Challenge, Part
 
 __all__ = ["MODULUS_BYTES", "PYTHON", "Squarer", "square_repeatedly", "squarers", "time_lock_base", "time_lock_value"]
 

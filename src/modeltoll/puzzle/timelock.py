@@ -18,7 +18,8 @@ from modeltoll.puzzle.functions import MAX_EVALUATIONS, SEED_BYTES, TIMELOCK, ch
 from modeltoll.puzzle.puzzle import SolveControl
 from modeltoll.puzzle.solver import solve
 from modeltoll.puzzle.squaring import MODULUS_BYTES, time_lock_base, time_lock_value
-from modeltoll.records import Challenge, MachineProfile, Part, Solution, Work
+from modeltoll.records import MachineProfile, Work
+from modeltoll.toll_records import Challenge, Part, Solution
 
 if TYPE_CHECKING:
     import random

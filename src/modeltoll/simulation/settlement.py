@@ -52,12 +52,8 @@ def settled_work(seconds: Floats, accounts: Integers, solved: Bools, terms: Sett
             payment = Receipt(b"", 0.0, prepaid=admitted.missing)
             after, admitted = settlement_math.settle(standing, (payment,), reservation, 0.0)
         assert after is not None  # an admitted request reserves
-        asked[row] = max(0.0, price - admitted.from_prepaid)
-        if asked[row] == 0.0:
-            adjustment = Adjustment(-admitted.from_credit, admitted.from_prepaid - price)
-        elif is_solved:
-            adjustment = Adjustment(-admitted.from_credit)
-        else:
-            adjustment = Adjustment(min(max(0.0, asked[row] - admitted.from_credit), terms.credit / 2))
+        asked[row], adjustment = admitted.asked(price, terms.credit)
+        if asked[row] > 0.0 and is_solved:
+            adjustment = Adjustment(-admitted.from_credit)  # its receipt takes away what the toll added, too
         standings[account] = settlement_math.adjust(after, adjustment)
     return SettledWork(admission, asked)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Literal
 from modeltoll.names import HASHCASHES
 from modeltoll.puzzle.proof import proof_of
 from modeltoll.puzzle.puzzle import Puzzle, SolveControl, published_wait
-from modeltoll.records import Challenge, MachineProfile, Solution, Work
+from modeltoll.records import MachineProfile, Work
+from modeltoll.toll_records import Challenge, Solution
 
 if TYPE_CHECKING:
     import random

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["DeferredReceipts", "Priced", "Settlement", "with_new_account"]
 
-_ROUNDING = 1e-9  # of a price; less than that is not asked
 _MAX_DEFERRED = 10_000  # receipts
 
 
@@ -173,21 +172,15 @@ class Settlement:
         return Receipt(self._identity(), 0.0, rows=paid, prepaid=share * missing, new_account=share * new_account)
 
     def price(self, caller: Caller, admission: Admission, seconds: float, rows: int, unit_seconds: float) -> Priced:
-        """What is asked of a price of ``seconds``: what was reserved from prepaid work is taken off.
-
-        A toll adds what was reserved from the credit, and of what it asks beyond that at most half the credit, so that
-        refusing a dear toll shuts nobody out. Its receipt takes that away again.
+        """What is asked of a price of ``seconds``, see ``Admission.asked``. A receipt takes away what its toll adds, and what
+        was reserved from the credit.
         """
-        seconds = min(seconds, self._most_seconds)
-        asked = max(0.0, seconds - admission.from_prepaid)
-        if asked <= _ROUNDING * seconds:
-            used = min(seconds, admission.from_prepaid)
-            return Priced(0.0, None, Adjustment(-admission.from_credit, admission.from_prepaid - used))
-        credit = self._terms.at(caller, unit_seconds)
-        excess = min(max(0.0, asked - admission.from_credit), credit / 2)
+        asked, adjustment = admission.asked(min(seconds, self._most_seconds), self._terms.at(caller, unit_seconds))
+        if asked == 0.0:
+            return Priced(0.0, None, adjustment)
         expires = self._runtime.clock() + RECEIPT_SECONDS
-        receipt = Receipt(self._identity(), expires, admission.from_credit + excess, rows)
-        return Priced(asked, receipt, Adjustment(excess))
+        receipt = Receipt(self._identity(), expires, admission.from_credit + adjustment.unsettled, rows)
+        return Priced(asked, receipt, adjustment)
 
     def seal(self, caller: Caller, receipt: Receipt) -> bytes:
         """A receipt as the caller carries it."""

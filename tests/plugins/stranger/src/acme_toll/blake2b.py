@@ -9,7 +9,8 @@ from math import ceil
 from modeltoll.errors import SettingsError, TollMalformed
 from modeltoll.puzzle.puzzle import SolveControl, published_wait
 from modeltoll.puzzle.registry import PuzzleContext, PuzzleSpec
-from modeltoll.records import Challenge, Part, Solution, Work
+from modeltoll.records import Work
+from modeltoll.toll_records import Challenge, Part, Solution
 
 NAME = "blake2b"
 HALF, LOOK = 16, 4096  # bytes of F(n) that are published; evaluations between two looks at the control
