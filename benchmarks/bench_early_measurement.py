@@ -33,6 +33,7 @@ from modeltoll.gateway.core import early_measurement
 from modeltoll.gateway.core.gate import Gate
 from modeltoll.gateway.core.request import GateRequest
 from modeltoll.gateway.settings.load import load_settings
+from modeltoll.gateway.upstream.upstream import NO_HEAD
 from modeltoll.records import Answer, Caller
 from modeltoll.testing.model_servers import FakeUpstream
 
@@ -45,9 +46,9 @@ MATRIX = np.ones((2048, 2048), np.float32)
 class SlowModelServer(FakeUpstream):
     """Answers after ``ANSWER_MS``."""
 
-    async def predict(self, path, body, content_type="application/json"):
+    async def predict(self, path, body, content_type="application/json", head=NO_HEAD):
         await asyncio.sleep(ANSWER_MS / 1000)
-        return await super().predict(path, body, content_type)
+        return await super().predict(path, body, content_type, head)
 
 
 class SlowMeasure:

@@ -6,6 +6,7 @@ ModeltollError
 │   └── ArrayFileError          unreadable file of arrays
 ├── EvidenceError               a request or an answer that cannot be measured
 │   ├── RequestError            malformed request (400)
+│   │   └── UnknownModel        request for a model that is not served here (404)
 │   └── AnswerError             malformed answer of the upstream (502)
 ├── Refusal                     the gateway does not serve this request (403)
 │   ├── RouteRefused            route not listed (404)
@@ -20,7 +21,8 @@ ModeltollError
 │   └── TokenRefused            token forged, truncated, of another caller or key, or not solved (403)
 │       └── TokenExpired        token past its expiry (410)
 ├── UpstreamError               upstream unreachable, or connection lost (502)
-│   └── UpstreamTimeout         upstream too slow (504)
+│   ├── UpstreamTimeout         upstream too slow (504)
+│   └── UpstreamRefused         upstream refused the request (its own status)
 ├── LedgerError                 ledger unreachable, not writable or of an unknown version (503)
 ├── CallerGone                  caller closed the connection before the answer (499, which nobody receives)
 └── TollError                   raised by the client; there is no answer
@@ -62,8 +64,10 @@ __all__ = [
     "TollError",
     "TollMalformed",
     "TollTooDear",
+    "UnknownModel",
     "UpstreamBusy",
     "UpstreamError",
+    "UpstreamRefused",
     "UpstreamTimeout",
 ]
 
@@ -74,7 +78,7 @@ class ModeltollError(Exception):
     ``retry_after``: seconds after which a retry may succeed; None where that is unknown or a retry cannot help.
     """
 
-    status: ClassVar[int] = 500  # HTTP status of the gateway's answer
+    status: int = 500  # HTTP status of the gateway's answer
     problem: ClassVar[str] = ""  # last part of the problem type URN (RFC 9457), for errors that clients distinguish
     retry_after: int | None = None
 
@@ -107,6 +111,12 @@ class RequestError(EvidenceError):
     """The caller sent no valid request of this protocol."""
 
     status = 400
+
+
+class UnknownModel(RequestError):
+    """The body of the request names a model that is not served here."""
+
+    status = 404
 
 
 class AnswerError(EvidenceError):
@@ -212,6 +222,22 @@ class UpstreamTimeout(UpstreamError):
     status = 504
 
 
+class UpstreamRefused(UpstreamError):
+    """The upstream refused the request, or is busy, and says so with a status that is the caller's to know.
+
+    ``status``: 4xx, 503 or 504. ``body``: the error in the serving protocol's shape, without anything of an answer.
+    ``headers``: those of the refusal that go with it, such as ``retry-after``, in small letters.
+    """
+
+    def __init__(
+        self, public: str, *, status: int, body: bytes, headers: tuple[tuple[str, str], ...] = (), private: str = ""
+    ) -> None:
+        super().__init__(public, private=private)
+        self.status = status
+        self.body = body
+        self.headers = headers
+
+
 class CallerGone(ModeltollError):
     """The caller closed the connection before the answer. What was reserved for the request stays reserved."""
 
@@ -222,6 +248,7 @@ class LedgerError(ModeltollError):
     """The ledger does not answer, cannot be written, or has a version that this release does not know."""
 
     status = 503
+    retry_after = 1
 
 
 class TollError(ModeltollError):

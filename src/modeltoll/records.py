@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FINGERPRINT_BYTES",
     "GROUP_SCHEMES",
-    "READINESS_PROBE",
+    "REASON_CHARACTERS",
     "Account",
     "Answer",
     "Assessment",
@@ -43,16 +43,21 @@ __all__ = [
 ]
 
 FINGERPRINT_BYTES = 8  # of a row in a charge
+REASON_CHARACTERS = 256  # of ``LogEntry.reason``, at most
 GROUP_SCHEMES = ("org:", "prefix:")  # a group's name begins with one of these
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A response of the upstream: HTTP status, content type, and the body byte for byte."""
+    """A response of the upstream: HTTP status, content type, and the body byte for byte.
+
+    ``headers`` are those that are passed on beside it, in small letters; they are never sealed, and must tell nothing of it.
+    """
 
     status: int
     content_type: str
     body: bytes
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +105,6 @@ class Caller:
     @property
     def is_group(self) -> bool:
         return self.name.startswith(GROUP_SCHEMES)
-
-
-READINESS_PROBE = Caller("readiness")  # of whom a ledger is asked to see whether it answers; never charged
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -227,6 +229,8 @@ class LogEntry:
     ``at``: seconds since the epoch. ``leaks``: shape (rows, measures). ``rarest``: smallest p-value of each row.
     ``mode``: ``sealed``, ``redeem``, ``shadow``, ``exempt``, ``free`` or ``prepaid``. ``classes``: the predicted class of
     each row; empty where the answer has no scores. In shadow mode ``measures`` also has those fitted without kinds.
+    ``reason``: why the request was answered without being measured, ``KIND: text`` of at most 256 characters (shadow mode);
+    its ``measures`` and ``leaks`` are empty then. Empty where it was measured.
     """
 
     at: float
@@ -238,6 +242,7 @@ class LogEntry:
     work: Work
     mode: str
     classes: tuple[int, ...] = ()
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ class BlockingModelServer:
     def __init__(self):
         self.started, self.gates = [], {}
 
-    async def predict(self, path, body, content_type):
+    async def predict(self, path, body, content_type, head):
         self.started.append(body)
         await self.gates.setdefault(body, asyncio.Event()).wait()
         return Answer(200, "text/plain", body)
@@ -97,7 +97,7 @@ def test_cancelled_and_failed_requests_free_their_places():
 def test_health_requests_are_not_queued():
     async def story():
         server = BlockingModelServer()
-        server.fetch = lambda path: asyncio.sleep(0, Answer(200, "text/plain", path.encode()))
+        server.fetch = lambda path, head: asyncio.sleep(0, Answer(200, "text/plain", path.encode()))
         queue = BoundedUpstream(server, max_concurrent=1, max_waiting=0, max_wait_seconds=1.0)
         inside = asyncio.create_task(queue.predict("/", b"a"))
         await turns()
@@ -112,7 +112,7 @@ def test_a_refused_request_gets_503_in_the_protocols_format_and_is_not_charged(h
     """503 with Retry-After: client libraries may retry, as they should."""
 
     class Full(FakeUpstream):
-        async def predict(self, path, body, content_type):
+        async def predict(self, path, body, content_type, head):
             raise UpstreamBusy("too many requests are waiting for the model server; try again later")
 
     harness.upstream = Full(None)

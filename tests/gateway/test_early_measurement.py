@@ -12,6 +12,7 @@ import pytest
 from modeltoll.errors import RequestError, UpstreamError
 from modeltoll.gateway.core import early_measurement
 from modeltoll.gateway.core.credit import Credit, CreditTerms
+from modeltoll.gateway.upstream.upstream import NO_HEAD
 from modeltoll.testing.model_servers import FakeUpstream
 
 
@@ -41,9 +42,9 @@ class Waiting(FakeUpstream):
 
     depth = None
 
-    async def predict(self, path, body, content_type="application/json"):
+    async def predict(self, path, body, content_type="application/json", head=NO_HEAD):
         assert await asyncio.to_thread(self.depth.started.wait, 10)
-        answer = await super().predict(path, body, content_type)
+        answer = await super().predict(path, body, content_type, head)
         self.depth.may_finish.set()
         return answer
 
@@ -139,10 +140,10 @@ class Stuck(FakeUpstream):
         super().__init__(says)
         self.stuck = stuck
 
-    async def predict(self, path, body, content_type="application/json"):
+    async def predict(self, path, body, content_type="application/json", head=NO_HEAD):
         if self.stuck:
             await asyncio.Event().wait()
-        return await super().predict(path, body, content_type)
+        return await super().predict(path, body, content_type, head)
 
 
 def test_inputs_that_cannot_be_measured_have_used_the_model_servers_time(harness, depth, always_early):

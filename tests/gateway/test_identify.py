@@ -104,11 +104,97 @@ def test_forwarded_for_counts_as_far_as_trusted_proxies_wrote_it(peer, forwarded
 
 
 @pytest.mark.parametrize(
-    ("peer", "forwarded"), [("", None), ("unix", None), ("10.0.0.1", "unknown"), ("10.0.0.1", "1.2.3.4:5")]
+    ("forwarded", "address"),
+    [
+        ("203.0.113.7:51008", "203.0.113.7"),
+        ("203.0.113.7:51008, 10.0.0.6", "203.0.113.7"),
+        ("203.0.113.7, 10.0.0.6:8080", "203.0.113.7"),
+        ("[2001:db8:1:2::7]:443", "2001:db8:1:2::/64"),
+        ("[2001:db8:1:2::7]", "2001:db8:1:2::/64"),
+        ("[2001:db8:1:2::7%eth0]", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::7%eth0", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2:3:4:5:6:51008", "2001:db8:1:2::/64"),
+        ("[::ffff:203.0.113.7]:443", "203.0.113.7"),
+        ("  203.0.113.7\t,", "203.0.113.7"),
+    ],
 )
-def test_an_address_that_cannot_be_read_is_refused(peer, forwarded):
-    with pytest.raises(CallerRefused):
-        name(PROXIES, peer, forwarded)
+def test_addresses_are_read_with_ports_brackets_zones_and_padding(forwarded, address):
+    assert name(PROXIES, "10.0.0.1", forwarded) == f"net:{address}"
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "unknown",
+        "_hidden",
+        "203.0.113.007",
+        "203.0.113.7:port",
+        "[203.0.113.7",
+        "203.0.113.7]:1",
+        "host.example",
+        "a b",
+        "1.2.3",
+    ],
+)
+def test_an_entry_that_cannot_be_read_ends_the_walk_at_the_proxy_that_wrote_it(entry):
+    assert name(PROXIES, "10.0.0.1", entry) == "net:10.0.0.1"
+    assert name(PROXIES, "10.0.0.1", f"192.0.2.1, {entry}") == "net:10.0.0.1"
+    assert name(PROXIES, "10.0.0.1", f"192.0.2.1, {entry}, 10.0.0.9") == "net:10.0.0.9"
+    assert name(PROXIES, "10.0.0.1", f"{entry}, 203.0.113.1") == "net:203.0.113.1"
+
+
+@pytest.mark.parametrize("peer", ["", "testclient", "unix"])
+def test_peers_without_an_address_are_one_anonymous_caller_or_a_proxy_where_the_settings_say_so(peer):
+    caller = CALLERS.identify(RequestIdentity(None, None, peer, "203.0.113.1"))
+    assert (caller.name, caller.groups, caller.anonymous) == ("net:unix", (), True)
+    trusting = CallerIdentifier(trusts_unix=True)
+    assert name(trusting, peer, "192.0.2.1, 203.0.113.1") == "net:203.0.113.1"
+    assert name(trusting, peer) == "net:unix"
+    assert name(trusting, peer, "unknown") == "net:unix"
+    assert name(trusting, peer, "203.0.113.1, unix:") == "net:203.0.113.1"
+    assert name(PROXIES, "10.0.0.1", "203.0.113.1, unix:") == "net:unix"
+
+
+def forwarded_name(forwarded, forwarded_for=None):
+    return PROXIES.identify(RequestIdentity(None, None, "10.0.0.1", forwarded_for, forwarded)).name
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "address"),
+    [
+        ("for=203.0.113.7", "203.0.113.7"),
+        ('for="203.0.113.7:51008";proto=https', "203.0.113.7"),
+        ('by=10.0.0.1;FOR="[2001:db8:1:2::7]:443"; host="a,b;c"', "2001:db8:1:2::/64"),
+        ("for=203.0.113.7:51008", "203.0.113.7"),  # not quoted, as some proxies write it
+        ("for=192.0.2.1, for=203.0.113.7, for=10.0.0.6", "203.0.113.7"),
+        ("for=192.0.2.1, for=unknown", "10.0.0.1"),
+        ("for=192.0.2.1, for=_hidden;proto=http", "10.0.0.1"),
+        ("for=192.0.2.1, proto=https", "10.0.0.1"),
+        ("for=192.0.2.1, for=203.0.113.7;for=192.0.2.2", "10.0.0.1"),
+        ("for=192.0.2.1, for=203.0.113.7 for=192.0.2.2", "10.0.0.1"),
+        ('for=192.0.2.1;x=", for=203.0.113.7', "203.0.113.7"),  # the caller's open quote reaches nothing
+        ('for=192.0.2.1;x=", for="[2001:db8:1:2::7]:443"', "2001:db8:1:2::/64"),
+        ('for=192.0.2.1;x="\\, for="203.0.113.7"', "203.0.113.7"),
+        ('for=192.0.2.1, for="203.0.113.7";host="a\\",b"', "203.0.113.7"),
+        ("for=", "10.0.0.1"),
+        (" , ", "10.0.0.1"),
+    ],
+)
+def test_forwarded_is_read_from_the_right(forwarded, address):
+    assert forwarded_name(forwarded) == f"net:{address}"
+
+
+def test_headers_that_do_not_agree_name_nobody_but_the_peer():
+    """A proxy writes one of them, and passes on the other as its caller wrote it."""
+    assert forwarded_name("for=203.0.113.7", "203.0.113.7:1") == "net:203.0.113.7"
+    assert forwarded_name("for=192.0.2.1", "203.0.113.7") == "net:10.0.0.1"
+    assert forwarded_name("for=203.0.113.7", "192.0.2.1") == "net:10.0.0.1"
+
+
+@given(forged=st.text(alphabet='for=12.,;"\\ []:unknow', max_size=60))
+def test_nothing_that_a_caller_writes_into_forwarded_changes_its_address(forged):
+    for appended in ("for=203.0.113.1", 'for="203.0.113.1:5";proto=http;host="a\\"b"'):
+        assert forwarded_name(f"{forged}, {appended}") == "net:203.0.113.1"
 
 
 def test_without_trusted_proxies_the_header_means_nothing():

@@ -342,7 +342,7 @@ def test_a_caller_who_hangs_up_cancels_the_request_to_the_model_server(harness):
     inside, cancelled = threading.Event(), threading.Event()
 
     class Slow:
-        async def predict(self, path, body, content_type):
+        async def predict(self, path, body, content_type, head):
             inside.set()
             try:
                 await asyncio.Event().wait()

@@ -37,11 +37,11 @@ class Place:
         self.write()
         self.reloading = ReloadingGateway(build_gateway(load_settings(self.path)), self.path)
 
-    async def _ask(self, method, path, body, headers):
+    async def _ask(self, method, url, body, headers):
         self.inside += 1
         if self.held is not None:
             await self.held.wait()
-        return self.harness.upstream.handler(path, body or b"")
+        return self.harness.upstream.handler(url.path, body or b"")
 
     def write(self, **members):
         document = {

@@ -322,7 +322,7 @@ def test_the_gate_opens_and_closes_with_the_applications_lifespan(written):
             return {"type": next(messages)}
 
         async def send(message):
-            heard.append((message["type"], middleware._is_open))
+            heard.append((message["type"], middleware._lifetime.is_open))
 
         await middleware({"type": "lifespan"}, receive, send)
 

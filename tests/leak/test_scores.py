@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from modeltoll.errors import AnswerError, SettingsError
 from modeltoll.leak.entropy import EntropyMeasure
 from modeltoll.leak.gap import GapMeasure
-from modeltoll.leak.scores import check_scores, probabilities
+from modeltoll.leak.scores import check_scores, needed_tolerance, probabilities
 from modeltoll.records import Evidence
 from modeltoll.testing.measures import check_measure
 
@@ -55,7 +55,8 @@ BAD_SCORES = {
     "infinite": [[np.inf, 0.0]],
     "infinities that cancel": [[np.inf, -np.inf]],
     "negative": [[1.1, -0.1]],
-    "one class": [[1.0]],
+    "one column above 1": [[1.2]],
+    "one column below 0": [[-0.5]],
     "no class": [[]],
     "one dimension": [0.5, 0.5],
     "three dimensions": [[[0.5, 0.5]]],
@@ -129,3 +130,43 @@ def test_declarations_that_cannot_be_used_are_refused():
         probabilities([0], "labels")
     with pytest.raises(AnswerError):
         probabilities([[1.0, np.nan]], "logits")
+
+
+def test_one_column_is_the_probability_or_the_logit_of_class_1():
+    assert check_scores([[0.87], [0.0], [1.0005]]) == pytest.approx(np.array([[0.13, 0.87], [1, 0], [0, 1]]))
+    assert probabilities([[0.0], [2.0]], "logits") == pytest.approx(np.array([[0.5, 0.5], [0.1192029, 0.8807971]]))
+    for kind in ("probabilities", "logits"):
+        assert probabilities([[0.87]], kind, 2).shape == (1, 2)
+        with pytest.raises(AnswerError, match="1 classes where 3"):
+            probabilities([[0.87]], kind, 3)
+
+
+def rounded(scores, how):
+    """Scores (rows, classes) as a server writes them: of 16 bits with the exponent of 32, of 16 bits, or of some digits."""
+    if how == "bfloat16":
+        return ((scores.astype("<f4").view("<u4") + 0x8000) & np.uint32(0xFFFF0000)).view("<f4").astype(np.float64)
+    return scores.astype("f2").astype(np.float64) if how == "float16" else np.round(scores, how)
+
+
+@pytest.mark.parametrize("how", ["bfloat16", "float16", 4, 3, 2])
+@pytest.mark.parametrize("classes", [2, 3, 10, 100])
+def test_the_proposed_tolerance_takes_other_rows_of_the_same_server_and_changes_their_leak_little(how, classes):
+    logits = 2.0 * np.random.default_rng(classes).normal(size=(4000, classes))
+    exact = probabilities(logits, "logits")
+    shown = rounded(exact, how)
+    tolerance = needed_tolerance(shown[:1000])
+    checked = check_scores(shown[1000:], tolerance=tolerance)
+    assert checked.sum(axis=1) == pytest.approx(np.ones(3000), abs=1e-12)
+    assert tolerance >= 1e-3
+    difference = EntropyMeasure().measure(evidence_of(checked[:50])) - EntropyMeasure().measure(
+        evidence_of(exact[1000:1050])
+    )
+    assert np.abs(difference).max() < 2 * tolerance + 0.05
+
+
+def test_scores_that_are_no_rounded_probabilities_need_no_tolerance_but_another_kind():
+    assert needed_tolerance(np.full((3, 4), 0.25)) == 1e-3
+    assert needed_tolerance([[0.3], [0.9]]) == 1e-3
+    for scores in ([[3.0, 1.0]], [[0.1, 0.1]], [[1.5, -0.5]], [[np.nan, 1.0]]):
+        with pytest.raises(AnswerError):
+            needed_tolerance(scores)

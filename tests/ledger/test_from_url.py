@@ -14,7 +14,6 @@ from modeltoll.ledger.from_url import ledger_from_url, ledger_spec, open_ledger
 from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.ledger.registry import LEDGERS
 from modeltoll.ledger.sqlite import SqliteLedger
-from modeltoll.records import READINESS_PROBE
 from modeltoll.testing.clock import FakeClock
 from modeltoll.testing.ledgers import check_ledger
 
@@ -22,8 +21,10 @@ from modeltoll.testing.ledgers import check_ledger
 def test_every_line_of_the_table_names_a_ledger(stores):
     for scheme, url in stores.items():
         check_ledger(lambda url=url: ledger_from_url(url), survives_reopen=scheme != "memory")
-    assert {*stores, "redis", "rediss", "valkeys"} == LEDGERS.built_in.keys()
-    assert len({ledger_spec(f"{scheme}://host").store for scheme in ("redis", "rediss", "valkey", "valkeys")}) == 1
+    assert {*stores, "redis", "rediss", "valkeys", "unix", "postgres"} == LEDGERS.built_in.keys()
+    assert (
+        len({ledger_spec(f"{scheme}://host").store for scheme in ("redis", "rediss", "valkey", "valkeys", "unix")}) == 1
+    )
 
 
 def test_a_sqlite_url_names_a_relative_or_an_absolute_file(tmp_path, monkeypatch):
@@ -51,10 +52,10 @@ def test_evidence_starts_anew_after_90_days_by_default():
 @pytest.mark.parametrize(
     ("url", "remedy"),
     [
-        ("", "memory:// or postgresql:// or redis:// or"),
-        ("ledger.db", "memory:// or postgresql:// or redis:// or"),
-        ("oracle://somewhere", "memory:// or postgresql:// or redis:// or"),
-        ("sqlite:ledger.db", "memory:// or postgresql:// or redis:// or"),
+        ("", "memory:// or postgres:// or postgresql:// or"),
+        ("ledger.db", "memory:// or postgres:// or postgresql:// or"),
+        ("oracle://somewhere", "memory:// or postgres:// or postgresql:// or"),
+        ("sqlite:ledger.db", "memory:// or postgres:// or postgresql:// or"),
         ("http://[broken", "not a URL"),
         ("sqlite://ledger.db", "three or four slashes"),
         ("sqlite://", "three or four slashes"),
@@ -83,8 +84,25 @@ def test_evidence_starts_anew_after_90_days_by_default():
         ("valkey:///0", "names no host"),
         ("redis://host:port", "must be a number from 1"),
         ("redis://host:99999", "must be a number from 1"),
-        ("redis://host/ledger", "database's number"),
-        ("redis://host/0?db=1", "'db'"),
+        ("redis://host/ledger", "the database must be a number"),
+        ("redis://host/0?db=1", "as the path"),
+        ("redis://host/0?ssl_ca_cert=ca.pem", "perhaps you mean ssl_ca_certs"),
+        ("redis://:a/b@host/0", "%2F"),
+        ("redis://:a?b@host/0", "%3F"),
+        ("redis://:a#b@host/0", "%23"),
+        ("redis+sentinel://host:26379/name", "Sentinel is not supported"),
+        ("rediss-sentinel://host:26379/name", "Sentinel is not supported"),
+        ("redis+cluster://host", "a cluster is not supported"),
+        ("redis+socket:///run/valkey.sock", "unix:///run/valkey/valkey.sock"),
+        ("unix://", "for a Unix socket write"),
+        ("unix://host/run/valkey.sock", "for a Unix socket write"),
+        ("unix:///run/valkey.sock?db=one", "must be a number"),
+        ("unix:///run/valkey.sock?ssl_ca_certs=ca.pem", "no TLS"),
+        ("postgresql+psycopg://user@host/base", "write postgresql:// without it"),
+        ("postgres+asyncpg://user@host/base", "write postgresql:// without it"),
+        ("jdbc:postgresql://host/base", "write postgresql://"),
+        ("sqlite+aiosqlite:///a.db", "write sqlite:// without it"),
+        ("postgresql://a,b/base?target_session_attrs=standby", "must be read-write"),
         ("redis://host/0?timeout=never", "timeout must be a number above 0"),
         ("redis://host/0?ssl_ca_certs=ca.pem", "rediss:// and valkeys:// only"),
     ],
@@ -104,6 +122,10 @@ def test_a_wrong_url_is_refused_with_a_remedy(url, remedy):
         "postgresql://user:hunter2@host:port/base",
         "postgresql://user@host/base?password=hunter2&sslmod=require",
         "redis://user:hunter2@host:port",
+        "redis://user:a?hunter2@host/0",
+        "redis://user:a#hunter2@host/0",
+        "redis://user:a/hunter2@host/0",
+        "redis+sentinel://user:hunter2@host/0",
         "valkey://user:hunter2@/0",
     ],
 )
@@ -137,7 +159,7 @@ def test_an_opened_ledger_is_closed_at_the_end_of_the_block_even_where_that_fail
     async def use(fail):
         async with open_ledger(url) as ledger:
             seen.append(ledger)
-            assert await ledger.account(READINESS_PROBE, "none") is None
+            await ledger.check_writable()
             if fail:
                 raise KeyError("inside")
 
@@ -146,7 +168,7 @@ def test_an_opened_ledger_is_closed_at_the_end_of_the_block_even_where_that_fail
         asyncio.run(use(fail=True))
     for ledger in seen:
         with pytest.raises(LedgerError):
-            asyncio.run(ledger.account(READINESS_PROBE, "none"))
+            asyncio.run(ledger.check_writable())
 
 
 def test_a_missing_ledger_is_not_created_by_a_read(tmp_path):

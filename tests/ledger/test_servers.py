@@ -20,7 +20,7 @@ from modeltoll.ledger.from_url import ledger_from_url
 from modeltoll.records import Caller, Charge, LogEntry, Work
 from modeltoll.settlement_records import Reservation
 from modeltoll.testing.ledgers import check_ledger
-from modeltoll.testing.servers import PASSWORD
+from modeltoll.testing.servers import PASSWORD, VALKEY_SOCKET
 
 CHARGER = Path(__file__).with_name("charging_process.py")
 CALLER = Caller("key:a", groups=("org:b",))
@@ -459,6 +459,32 @@ def test_a_user_without_the_right_to_scripts_gets_a_message_with_the_rights(keys
     )
     check_ledger(lambda: ledger_from_url(theirs), survives_reopen=True)
     keys.acl_deluser("guest")
+
+
+def test_the_unix_socket_of_a_valkey_server_leads_to_the_same_ledger(keyspace, valkey):
+    socket = f"unix://:{quote(PASSWORD, safe='')}@{valkey.folder / VALKEY_SOCKET}?db=7"
+
+    async def story():
+        by_port, by_socket = await opened(keyspace), await opened(socket)
+        await by_port.charge(CALLER, new_charge(1))
+        account = await by_socket.charge(CALLER, new_charge(2))
+        await by_port.close()
+        await by_socket.close()
+        return account.rows
+
+    assert asyncio.run(story()) == 2
+
+
+def test_postgres_and_postgresql_are_one_scheme(database):
+    async def story():
+        first, second = await opened(database), await opened(database.replace("postgresql:", "postgres:"))
+        await first.charge(CALLER, new_charge(1))
+        account = await second.charge(CALLER, new_charge(2))
+        await first.close()
+        await second.close()
+        return account.rows
+
+    assert asyncio.run(story()) == 2
 
 
 def test_an_encrypted_url_is_never_served_in_the_clear(keyspace, caplog):

@@ -27,6 +27,7 @@ from modeltoll.gateway.protocols.protocol import JSON, ServiceDescription
 from modeltoll.gateway.public.app import application
 from modeltoll.gateway.public.ingress import IngressPolicy
 from modeltoll.gateway.server.serve import temporary_server
+from modeltoll.gateway.upstream.upstream import NO_HEAD, RequestHead
 from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.pricing.conformal_tariff import ConformalTariff
 from modeltoll.puzzle.benchmark import measure_profile
@@ -128,17 +129,17 @@ class _VictimUpstream:
     async def close(self) -> None:
         """Nothing to close."""
 
-    async def predict(self, path: str, body: bytes, content_type: str = JSON) -> Answer:
-        """As ``Upstream.predict``; path and type are not used."""
-        del path, content_type
+    async def predict(self, path: str, body: bytes, content_type: str = JSON, head: RequestHead = NO_HEAD) -> Answer:
+        """As ``Upstream.predict``; the body alone is used."""
+        del path, content_type, head
         tensor = json.loads(body)["inputs"][0]
         scores = self._victim.scores(np.array(tensor["data"], np.float64).reshape(-1, *self._shape))
         output = {"name": _OUTPUT, "shape": list(scores.shape), "datatype": "FP64", "data": scores.ravel().tolist()}
         return Answer(200, JSON, json.dumps({"model_name": _MODEL, "outputs": [output]}).encode())
 
-    async def fetch(self, path: str) -> Answer:
+    async def fetch(self, path: str, head: RequestHead = NO_HEAD) -> Answer:
         """As ``Upstream.fetch``."""
-        return await self.predict(path, b"")
+        return await self.predict(path, b"", head=head)
 
 
 def _request_body(image: Floats) -> bytes:

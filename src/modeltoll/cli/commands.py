@@ -78,8 +78,9 @@ def serve(
     gateway = build_gateway(loaded)
     for notice in gateway.warnings:
         _print_note(f"[yellow]note:[/] {notice}")
+    places = ", ".join(place if place.startswith("unix:") else f"http://{place}" for place in loaded.listen_addresses)
     message = (
-        f"gateway on http://{loaded.listen} for {loaded.upstream.url}, metrics on http://{loaded.admin}/metrics, "
+        f"gateway on {places} for {loaded.upstream.url}, metrics on http://{loaded.admin}/metrics, "
         f"dashboard on http://{loaded.admin}/dashboard/, test page on http://{loaded.admin}/try/"
     )
     if workers == 1:

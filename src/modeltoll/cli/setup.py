@@ -50,7 +50,7 @@ def init(
 ) -> None:
     """Detect a model server's protocol and models, and write a commented settings file for it."""
     with requires_extra("gateway"):
-        from modeltoll.gateway.settings.gateway import UpstreamSettings  # noqa: PLC0415
+        from modeltoll.gateway.settings.upstream import UpstreamSettings  # noqa: PLC0415
         from modeltoll.gateway.setup.settings_template import first_settings  # noqa: PLC0415
     from pydantic import ValidationError  # noqa: PLC0415  an extra
 

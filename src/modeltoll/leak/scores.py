@@ -13,21 +13,37 @@ from modeltoll.names import SCORE_KINDS
 if TYPE_CHECKING:
     from modeltoll.records import Evidence, Floats
 
-__all__ = ["OUTPUT_KINDS", "check_scores", "probabilities", "scores_of", "top_k_scores"]
+__all__ = [
+    "LARGEST_TOLERANCE",
+    "OUTPUT_KINDS",
+    "TOLERANCE",
+    "check_scores",
+    "needed_tolerance",
+    "probabilities",
+    "scores_of",
+    "top_k_scores",
+]
 
 OUTPUT_KINDS = SCORE_KINDS  # values of the setting ``output.kind``
-TOLERANCE = 1e-3  # largest distance of a row's sum from 1
+TOLERANCE = 1e-3  # largest distance of a row's sum from 1, where none is declared
+LARGEST_TOLERANCE = 0.5  # that may be declared; scores further from 1 are no rounded probabilities
+_TOLERANCES = (TOLERANCE, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, LARGEST_TOLERANCE)  # those that are proposed
+_MARGIN = 2.0  # of a proposed tolerance over the largest distance among samples: other rows are further off
+_BINARY = 2  # classes of a model that may show one score alone
 NEGATIVE = 1e-6  # a probability down to minus this counts as a rounded 0
 
 
-def check_scores(scores: object, classes: int | None = None, *, partial: bool = False) -> Floats:
-    """Validated probabilities of shape (rows, classes), as float64; each row is scaled to sum to 1 (it may be 1e-3 off).
+def check_scores(
+    scores: object, classes: int | None = None, *, partial: bool = False, tolerance: float = TOLERANCE
+) -> Floats:
+    """Validated probabilities of shape (rows, classes), as float64; each row is scaled to sum to 1.
 
-    Numbers between -1e-6 and 0 become 0. ``partial``: the answers do not contain every class; missing classes are 0,
-    and a row that sums to less than 1 is not scaled.
+    It may be ``tolerance`` off: probabilities of few bits or few digits are. One column is that of a binary model: the
+    probability p of class 1, and 1 - p of class 0. Numbers between -1e-6 and 0 become 0. ``partial``: the answers do not
+    contain every class; missing classes are 0, and a row that sums to less than 1 is not scaled.
 
     Raises:
-        AnswerError: not numbers, not of that shape, fewer than 2 classes, NaN, infinite, negative, or not summing to 1.
+        AnswerError: not numbers, not of that shape, NaN, infinite, negative, or not summing to 1.
     """
     values = _matrix(scores, classes)
     least = values.min(initial=0.0)
@@ -37,14 +53,37 @@ def check_scores(scores: object, classes: int | None = None, *, partial: bool = 
             raise AnswerError("the model's scores hold a negative number; are they logits? (output.kind)")
         values = np.maximum(values, 0.0)
     sums = values.sum(axis=1, keepdims=True)
-    if not sums.max(initial=0.0) <= 1.0 + TOLERANCE:
+    if not sums.max(initial=0.0) <= 1.0 + tolerance:
         _check_finite(values)
         raise AnswerError("a row of the model's scores sums to more than 1; are they logits? (output.kind)")
+    if values.shape[1] == 1:
+        likely = np.minimum(values, 1.0)
+        return np.hstack((1.0 - likely, likely))
     if partial:
         return np.asarray(values / np.maximum(sums, 1.0))
-    if sums.min(initial=1.0) < 1.0 - TOLERANCE:
-        raise AnswerError("a row of the model's scores does not sum to 1; are they logits? (output.kind)")
+    if sums.min(initial=1.0) < 1.0 - tolerance:
+        raise AnswerError(
+            "a row of the model's scores does not sum to 1; are they logits (output.kind), or rounded (output.tolerance)?"
+        )
     return np.asarray(values / sums)
+
+
+def needed_tolerance(scores: object) -> float:
+    """The ``output.tolerance`` to propose for probabilities as a server writes them, (rows, classes); the more rows the better.
+
+    It is the least of 0.001, 0.002, 0.005, ... that is twice the largest distance of a row's sum from 1, at most 0.5.
+
+    Raises:
+        AnswerError: not numbers, not of that shape, or further than 0.5 from 1: those are no probabilities.
+    """
+    values = _matrix(scores, None)
+    _check_finite(values)
+    if values.shape[1] == 1:
+        return TOLERANCE
+    distance = float(np.abs(values.sum(axis=1) - 1.0).max(initial=0.0))
+    if distance > LARGEST_TOLERANCE or values.min(initial=0.0) < -NEGATIVE:
+        raise AnswerError("a row of the model's scores does not sum to 1; are they logits? (output.kind)")
+    return next((one for one in _TOLERANCES if one >= _MARGIN * distance), LARGEST_TOLERANCE)
 
 
 def scores_of(evidence: Evidence, classes: int | None = None, *, partial: bool = False) -> Floats:
@@ -61,21 +100,26 @@ def scores_of(evidence: Evidence, classes: int | None = None, *, partial: bool =
     return values
 
 
-def probabilities(raw: object, kind: str, classes: int | None = None, *, partial: bool = False) -> Floats:
+def probabilities(
+    raw: object, kind: str, classes: int | None = None, *, partial: bool = False, tolerance: float = TOLERANCE
+) -> Floats:
     """Convert raw outputs of the declared kind into probabilities of shape (rows, classes).
 
-    ``logits`` pass a softmax. ``labels``, integers of shape (rows,) or (rows, 1), become one-hot rows; these have
-    entropy 0 and gap 0, so that only measures of inputs or votes distinguish them. ``partial`` as in ``check_scores``.
+    ``logits`` pass a softmax; one column, of a binary model, passes a sigmoid. ``labels``, integers of shape (rows,) or (rows, 1), become one-hot rows; these have
+    entropy 0 and gap 0, so that only measures of inputs or votes distinguish them. ``partial`` and ``tolerance`` as
+    in ``check_scores``.
 
     Raises:
         AnswerError: the outputs are not of that kind, or not of ``classes`` classes.
         SettingsError: an unknown kind, or labels without the number of classes.
     """
     if kind == "probabilities":
-        return check_scores(raw, classes, partial=partial)
+        return check_scores(raw, classes, partial=partial, tolerance=tolerance)
     if kind == "logits":
         logits = _matrix(raw, classes)
         _check_finite(logits)
+        if logits.shape[1] == 1:
+            logits = np.hstack((np.zeros_like(logits), logits))
         powers = np.exp(logits - logits.max(axis=1, keepdims=True))
         return np.asarray(powers / powers.sum(axis=1, keepdims=True))
     if kind != "labels":
@@ -115,9 +159,10 @@ def _matrix(raw: object, classes: int | None) -> Floats:
     values = np.asarray(_numbers(raw), dtype=np.float64)
     if values.ndim != 2:
         raise AnswerError("the model's scores are not of shape (rows, classes)")
-    if values.shape[1] < 2:
-        raise AnswerError("the model's scores have fewer than 2 classes")
-    if classes is not None and values.shape[1] != classes:
+    if values.shape[1] < 1:
+        raise AnswerError("the model's scores have no classes")
+    binary = values.shape[1] == 1 and classes in (None, _BINARY)
+    if classes is not None and values.shape[1] != classes and not binary:
         raise AnswerError(f"the model's scores have {values.shape[1]} classes where {classes} are declared")
     return values
 

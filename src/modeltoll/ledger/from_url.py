@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from difflib import get_close_matches
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
 
 from modeltoll.errors import SettingsError
 from modeltoll.evidence_records import EVIDENCE_SECONDS
 from modeltoll.ledger.registry import LEDGERS
+from modeltoll.ledger.similar_schemes import similar_scheme
 from modeltoll.ledger.url_options import DAY, positive_number
 from modeltoll.plugins import resolve
 
@@ -64,7 +66,10 @@ def _split(url: str) -> SplitResult:
         raise SettingsError(["ledger: this is not a URL; write for example sqlite:///ledger.db"]) from None
     if parts.scheme not in LEDGERS.names() or not url.startswith(f"{parts.scheme}://"):
         known = " or ".join(f"{scheme}://" for scheme in sorted(LEDGERS.names()))
-        raise SettingsError([f"ledger: the URL must begin with {known}"])
+        fault = similar_scheme(parts.scheme) or f"the URL must begin with {known}"
+        raise SettingsError([f"ledger: {fault}"])
+    if "@" in parts.query or "@" in parts.fragment:  # the rest of a password, which must not be shown
+        raise SettingsError(["ledger: write %3F for a '?' and %23 for a '#' in a user's name or a password"])
     return parts
 
 
@@ -94,7 +99,7 @@ async def open_ledger(url: str, *, create: bool = True) -> AsyncIterator[Ledger]
 def _options(url: SplitResult, known: frozenset[str]) -> dict[str, str]:
     given = parse_qsl(url.query, keep_blank_values=True)
     options = dict(given)
-    faults = [f"ledger: unknown option {name!r}; known: {', '.join(sorted(known))}" for name in options.keys() - known]
+    faults = [f"ledger: unknown option {name!r}; {_suggested(name, known)}" for name in options.keys() - known]
     if len(given) > len(options):
         faults.append("ledger: an option is given twice; give it once")
     if url.fragment:
@@ -102,3 +107,9 @@ def _options(url: SplitResult, known: frozenset[str]) -> dict[str, str]:
     if faults:
         raise SettingsError(sorted(faults))
     return options
+
+
+def _suggested(name: str, known: frozenset[str]) -> str:
+    """What may have been meant, else the options there are."""
+    similar = get_close_matches(name, sorted(known), 3)
+    return f"perhaps you mean {' or '.join(similar)}" if similar else f"known: {', '.join(sorted(known))}"

@@ -27,6 +27,13 @@ class Ledger(Protocol):
     async def close(self) -> None:
         """Close the store; nothing that was acknowledged is lost."""
 
+    async def check_writable(self) -> None:
+        """Write something that changes nothing, to see whether the store can be written.
+
+        Raises:
+            LedgerError: the store is not open, cannot be written, or is another one than when it was opened.
+        """
+
     async def charge(self, caller: Caller, charge: Charge) -> Account:
         """Add a charge to the accounts of the caller and of its groups, and return them afterwards, in one atomic step.
 

@@ -99,6 +99,10 @@ class MemoryLedger:
         """See ``Ledger.close``."""
         self._open = False
 
+    async def check_writable(self) -> None:
+        """See ``Ledger.check_writable``; it can be written while it is open."""
+        self._opened()
+
     async def charge(self, caller: Caller, charge: Charge) -> Account:
         """See ``Ledger.charge``."""
         account_math.check_charge(caller, charge)

@@ -80,6 +80,7 @@ _STANDING = "SELECT unsettled, prepaid, new_account, settled_rows, drained FROM 
 _SWEEP = "SELECT modeltoll.sweep(%s::float8, %s::bigint, %s, %s::int, %s::int, %s::bigint, %s::int)"
 _DAY = "SELECT day, rows, work FROM modeltoll.days WHERE key = %s"
 _SPEND = "SELECT modeltoll.spend(%s, %s, %s::int, %s, %s, %s, %s)"
+_WRITE_PROBE = "UPDATE modeltoll.meta SET program = program WHERE salt = %s RETURNING version"
 _RECEIPT_COLUMNS: dict[str, type[float | int]] = {
     "expires": float,
     "unsettled": float,
@@ -143,6 +144,11 @@ class PostgresLedger:
         self._salt = None
         await self._server.close()
 
+    async def check_writable(self) -> None:
+        """See ``Ledger.check_writable``."""
+        if not await self._server.fetch(_WRITE_PROBE, (self._salt,), repeatable=True):
+            raise LedgerError("the ledger's database holds another ledger than before; restart the gateway")
+
     async def charge(self, caller: Caller, charge: Charge) -> Account:
         """See ``Ledger.charge``."""
         account_math.check_charge(caller, charge)
@@ -169,7 +175,7 @@ class PostgresLedger:
             ),
             *(map(float, astuple(reservation)) if reservation is not None else (None,) * 4),
         )
-        (found,) = await self._server.fetch(_SETTLE, values)
+        (found,) = await self._server.fetch(_SETTLE, values, repeatable=reservation is None)
         return Admission(*found)
 
     async def adjust(self, caller: Caller, adjustment: Adjustment) -> None:
@@ -179,7 +185,7 @@ class PostgresLedger:
 
     async def standing(self, caller: Caller) -> Standing:
         """See ``Ledger.standing``."""
-        found = await self._server.fetch(_STANDING, (caller_key(caller),))
+        found = await self._server.fetch(_STANDING, (caller_key(caller),), repeatable=True)
         return Standing(*found[0]) if found else Standing()
 
     def derived_key(self, purpose: str) -> bytes:
@@ -224,7 +230,7 @@ class PostgresLedger:
 
     async def spent(self, caller: Caller, day: int) -> DailyUsage:
         """See ``Ledger.spent``."""
-        found = await self._server.fetch(_DAY, (caller_key(caller),))
+        found = await self._server.fetch(_DAY, (caller_key(caller),), repeatable=True)
         return account_math.usage_on(DailyUsage(*found[0]) if found else None, day)
 
     async def account(self, caller: Caller, model: str) -> Account | None:
@@ -232,7 +238,7 @@ class PostgresLedger:
         account_math.check_names(caller, model)
         affected = account_math.affected_accounts(caller)
         keys = [account_key(owner, model) for owner in affected]
-        found = {row[0]: row[1:] for row in await self._server.fetch(_READ, (keys,))}
+        found = {row[0]: row[1:] for row in await self._server.fetch(_READ, (keys,), repeatable=True)}
         own, *groups = [
             decode_state(owner, found[key]) if key in found else None for key, owner in zip(keys, affected, strict=True)
         ]
@@ -240,12 +246,12 @@ class PostgresLedger:
 
     async def largest(self, limit: int) -> Sequence[Account]:
         """See ``Ledger.largest``."""
-        found = await self._server.fetch(_LARGEST, (Int8(bounded(limit)),))
+        found = await self._server.fetch(_LARGEST, (Int8(bounded(limit)),), repeatable=True)
         return [decode_state(Caller(row[0]), row) for row in found]
 
     async def log(self, after: int, limit: int) -> Sequence[tuple[int, str, LogEntry]]:
         """See ``Ledger.log``."""
-        found = await self._server.fetch(_LOG, (Int8(bounded(after)), Int8(bounded(limit))))
+        found = await self._server.fetch(_LOG, (Int8(bounded(after)), Int8(bounded(limit))), repeatable=True)
         return [decode_line(number, dict(zip(_LINE, columns, strict=True))) for number, *columns in found]
 
     def logged_as(self, caller: Caller) -> str:

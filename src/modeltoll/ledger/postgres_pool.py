@@ -3,8 +3,12 @@
 Each step of the ledger is one statement on one connection, in its own transaction. The pool differs from
 ``psycopg_pool`` in two ways. If the server is down, a request fails at once and the next one tries again, instead of
 waiting for retries at growing intervals. A connection that broke while idle is detected by polling its socket, without
-a round trip, so that a restart of the server fails only the statements in progress. A statement that may have reached
-the server is never sent again.
+a round trip, so that a restart of the server fails only the statements in progress.
+
+After a failover an open connection, or the address that a name had, may lead to a server that is read-only now. Such a
+server has not executed the statement. All idle connections are closed then, and the statement is sent on a new connection,
+for which the names are resolved anew; of several hosts and addresses the first that accepts writes is used. Any other
+statement that may have reached the server is never sent again, unless sending it twice is the same as once.
 
 ``synchronous_commit`` is off unless the URL's ``options`` set it: a crash of the server may lose the steps of the last
 second but does not damage the database. Losing a few charges is acceptable; synchronous commits would make every
@@ -25,6 +29,15 @@ from psycopg import AsyncConnection
 from psycopg.pq import TransactionStatus
 
 from modeltoll.errors import LedgerError
+from modeltoll.ledger.failover import PAUSES
+from modeltoll.ledger.postgres_errors import (
+    MESSAGES,
+    READ_ONLY,
+    connection_error,
+    is_lost,
+    ledger_error,
+    was_refused,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping, Sequence
@@ -36,7 +49,7 @@ T = TypeVar("T")
 TIMEOUT = 5.0  # seconds for a step, including the wait for a connection
 CONNECTIONS = 8  # at most, for each gateway process
 # File n brings version n to n + 1.
-MIGRATIONS = ("postgres_1.sql", "postgres_2.sql", "postgres_3.sql", "postgres_4.sql")
+MIGRATIONS = ("postgres_1.sql", "postgres_2.sql", "postgres_3.sql", "postgres_4.sql", "postgres_5.sql")
 PROGRAM = "modeltoll"
 LOCK = 0x4D544F4C  # advisory locks: (LOCK, 0) for migrations, (LOCK, 1) for the numbers of the log
 GRACE = 1.0  # seconds to cancel a statement that took too long, before its connection is closed
@@ -47,38 +60,6 @@ SELECT current_setting('transaction_read_only') = 'on', current_setting('server_
     EXISTS (SELECT FROM pg_class WHERE relnamespace = to_regnamespace('modeltoll') AND relname = 'meta')
 """
 _SESSION = r"-c synchronous_commit=off -c default_transaction_isolation=read\ committed -c statement_timeout={}"
-
-# Public messages by SQLSTATE, whole or by its class. Callers may read them, so they contain no address.
-_MESSAGES = {
-    "25006": "the ledger's database is read-only; name the primary server in the ledger's URL",
-    "28": "the ledger's server refuses the user or the password",
-    "3D000": "the ledger's database does not exist; create it",
-    "42501": "the ledger's database denies this to its user; allow the user to create the schema modeltoll, or to own it",
-    "3F000": "the ledger's tables are missing; restart the gateway",
-    "42883": "the ledger's tables are missing; restart the gateway",
-    "42P01": "the ledger's tables are missing; restart the gateway",
-    "53100": "the ledger's disk is full; free some space",
-    "53300": "the ledger's server accepts no more connections; raise its limit, or set connections= in the ledger's URL",
-    "57014": "the ledger's server takes too long",
-    "57P03": "the ledger's server is starting or stopping",
-}
-# The same for connecting, where libpq gives text without a code; in other languages none matches.
-_CONNECTION_MESSAGES = {
-    "password authentication failed": _MESSAGES["28"],
-    "no password supplied": _MESSAGES["28"],
-    "no pg_hba.conf entry": _MESSAGES["28"],
-    "authentication failed": _MESSAGES["28"],
-    "starting up": _MESSAGES["57P03"],
-    "shutting down": _MESSAGES["57P03"],
-    "too many clients": _MESSAGES["53300"],
-    "too many connections": _MESSAGES["53300"],
-    "remaining connection slots": _MESSAGES["53300"],
-    "certificate": "the ledger's server and the gateway do not accept each other's certificates",
-    "SSL": "the ledger's server and the gateway do not agree on encryption (sslmode)",
-    "does not exist": "the ledger's database or its user does not exist; create it",
-    "read-only": _MESSAGES["25006"],
-}
-_UNREACHABLE = "the ledger's server cannot be reached"
 
 
 class PostgresPool:
@@ -91,6 +72,7 @@ class PostgresPool:
         preferred = _SESSION.format(max(1, round(1000 * timeout)))
         self._parameters: dict[str, Any] = {
             "fallback_application_name": PROGRAM,
+            "target_session_attrs": "read-write",
             **parameters,
             "client_encoding": "UTF8",
             "options": f"{preferred} {parameters.get('options', '')}",  # of contradicting options the last one counts
@@ -125,8 +107,10 @@ class PostgresPool:
         while self._idle:
             await self._idle.pop().close()
 
-    async def fetch(self, query: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+    async def fetch(self, query: str, values: Sequence[Any], *, repeatable: bool = False) -> list[tuple[Any, ...]]:
         """Run one statement and return its rows once it is committed. Cancelling the caller does not stop it.
+
+        ``repeatable``: executing the statement twice is the same as once.
 
         Raises:
             LedgerError: the server does not answer in time, or refuses; the statement may or may not have been executed.
@@ -134,7 +118,7 @@ class PostgresPool:
         """
         if not self._open:
             raise LedgerError("the ledger is not open")
-        return await self._in_time(self._fetch(query, values))
+        return await self._in_time(self._fetch(query, values, repeatable))
 
     async def _in_time(self, step: Coroutine[Any, Any, T]) -> T:
         """Run the step as a separate task, which survives cancellation of the caller and is cancelled at the timeout."""
@@ -144,13 +128,13 @@ class PostgresPool:
         task.add_done_callback(partial(self._step_done, late))
         await asyncio.wait((task,), timeout=self._timeout)
         if not task.done() or task.cancelled():
-            raise LedgerError(_MESSAGES["57014"], private=f"{self._address()}: nothing within {self._timeout} s")
+            raise LedgerError(MESSAGES["57014"], private=f"{self._address()}: nothing within {self._timeout} s")
         try:
             return task.result()
         except psycopg.DataError as error:
             raise ValueError("a charge or a log entry has a number or a text that the ledger cannot store") from error
         except (psycopg.Error, OSError) as error:
-            raise self._ledger_error(error) from error
+            raise ledger_error(error, self._address()) from error
 
     def _step_done(self, late: asyncio.TimerHandle, task: asyncio.Task[Any]) -> None:
         late.cancel()
@@ -158,14 +142,40 @@ class PostgresPool:
         if not task.cancelled():
             task.exception()  # retrieved here, because the caller may have been cancelled
 
-    async def _fetch(self, query: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+    async def _fetch(self, query: str, values: Sequence[Any], repeatable: bool) -> list[tuple[Any, ...]]:
+        """Run the statement, and repeat it where it was not executed, or may be executed twice."""
+        for pause in PAUSES:
+            try:
+                return await self._attempt(query, values)
+            except psycopg.Error as error:
+                if not (was_refused(error) or (repeatable and is_lost(error))):
+                    raise
+            await asyncio.sleep(pause)
+        return await self._attempt(query, values)
+
+    async def _attempt(self, query: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
         async with self._slots:
-            connection = self._take_idle() or await AsyncConnection.connect(**self._parameters, autocommit=True)
+            connection = self._take_idle() or await self._connect()
             try:
                 cursor = await connection.execute(query, values, prepare=True, binary=True)
                 return await cursor.fetchall()
+            except psycopg.Error as error:
+                if error.sqlstate == READ_ONLY:
+                    await connection.close()
+                    self._close_idle()
+                raise
             finally:
                 await self._release(connection)
+
+    async def _connect(self) -> AsyncConnection:
+        try:
+            return await AsyncConnection.connect(**self._parameters, autocommit=True)
+        except psycopg.OperationalError as error:
+            raise connection_error(error) from error
+
+    def _close_idle(self) -> None:
+        while self._idle:
+            self._idle.pop().pgconn.finish()
 
     def _take_idle(self) -> AsyncConnection | None:
         """An idle connection that is still open, or None. A readable idle connection was closed by the server."""
@@ -185,7 +195,7 @@ class PostgresPool:
             self._idle.append(connection)
 
     async def _prepare(self) -> bytes:
-        connection = await AsyncConnection.connect(**self._parameters, autocommit=True)
+        connection = await self._connect()
         try:
             version = await self._version(connection)
             if not (version or self._create):
@@ -216,7 +226,7 @@ class PostgresPool:
         cursor = await connection.execute(_INSPECT)
         read_only, encoding, schema_exists, marked = await cursor.fetchone() or (True, "", True, False)
         if read_only:
-            raise LedgerError(_MESSAGES["25006"], private=self._address())
+            raise LedgerError(MESSAGES[READ_ONLY], private=self._address())
         if encoding != "UTF8":
             raise LedgerError(f"the ledger's database must have the encoding UTF8, not {encoding}")
         if not schema_exists:
@@ -244,14 +254,6 @@ class PostgresPool:
     def _address(self) -> str:
         named = (f"{name}={self._parameters[name]}" for name in ("host", "port", "dbname") if name in self._parameters)
         return " ".join(named)
-
-    def _ledger_error(self, error: Exception) -> LedgerError:
-        code, text = getattr(error, "sqlstate", None) or "", str(error)
-        public = _MESSAGES.get(code) or _MESSAGES.get(code[:2])
-        if public is None and not code:
-            public = next((message for part, message in _CONNECTION_MESSAGES.items() if part in text), _UNREACHABLE)
-        private = f"{self._address()}: {type(error).__name__} {code}: {text}"
-        return LedgerError(public or "the ledger's server does not answer", private=private)
 
 
 def _cancel(task: asyncio.Task[Any]) -> None:

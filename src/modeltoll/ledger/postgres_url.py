@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OWN_OPTIONS", "connection_parameters"]
 
+_WRITING = ("read-write", "primary", "any")  # values of target_session_attrs with which a ledger can be written
 OWN_OPTIONS = frozenset({"period_days", "timeout", "connections", KEEP_LOG_DAYS})
 _MALFORMED = (
     "ledger: PostgreSQL does not understand this URL; write postgresql://user:password@host:5432/database, and %40 for"
@@ -34,6 +35,8 @@ def connection_parameters(url: SplitResult) -> dict[str, Any]:
         parameters = conninfo_to_dict(f"postgresql://{url.netloc}{url.path}?{'&'.join(options)}")
     except (ProgrammingError, UnicodeError):  # its message may contain the password
         raise SettingsError([_MALFORMED]) from None
-    if not all(port.isdecimal() for port in str(parameters.get("port") or 5432).split(",")):
+    if not all(port.isdecimal() or not port for port in str(parameters.get("port") or 5432).split(",")):
         raise SettingsError([_MALFORMED])
+    if parameters.get("target_session_attrs", _WRITING[0]) not in _WRITING:
+        raise SettingsError(["ledger: target_session_attrs must be read-write, for a ledger is written"])
     return dict(parameters)

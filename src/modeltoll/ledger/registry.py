@@ -56,10 +56,12 @@ LEDGERS: Registry[LedgerSpec] = Registry(
     LedgerSpec,
     (
         LedgerSpec(("memory",), "modeltoll.ledger.memory:MemoryLedger", shared=False),
-        LedgerSpec(("postgresql",), "modeltoll.ledger.postgres:PostgresLedger", "modeltoll[postgres]"),
+        LedgerSpec(("postgresql", "postgres"), "modeltoll.ledger.postgres:PostgresLedger", "modeltoll[postgres]"),
         LedgerSpec(("sqlite",), "modeltoll.ledger.sqlite:SqliteLedger"),
         LedgerSpec(
-            ("valkey", "valkeys", "redis", "rediss"), "modeltoll.ledger.valkey:ValkeyLedger", "modeltoll[valkey]"
+            ("valkey", "valkeys", "redis", "rediss", "unix"),
+            "modeltoll.ledger.valkey:ValkeyLedger",
+            "modeltoll[valkey]",
         ),
     ),
 )

@@ -101,6 +101,10 @@ class SqliteLedger:
         self._salt = b""
         await self._file.close()
 
+    async def check_writable(self) -> None:
+        """See ``Ledger.check_writable``."""
+        await self._file.transact(_rewrite_version)
+
     async def charge(self, caller: Caller, charge: Charge) -> Account:
         """See ``Ledger.charge``."""
         account_math.check_charge(caller, charge)
@@ -228,3 +232,9 @@ def _spend(caller: Caller, more: DailyUsage, quota: DailyQuota, connection: sqli
 def _reset(caller: Caller, model: str, connection: sqlite3.Connection) -> bool:
     sqlite_standings.forget(caller, connection)
     return sqlite_accounts.reset(caller, model, connection)
+
+
+def _rewrite_version(connection: sqlite3.Connection) -> None:
+    """Write the version that the file has, which writes one page."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    connection.execute(f"PRAGMA user_version = {int(version)}")

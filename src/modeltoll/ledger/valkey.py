@@ -22,7 +22,7 @@ from modeltoll.ledger.row_codec import LOG_COLUMNS, bounded, encode_line
 from modeltoll.ledger.url_options import positive_number, read_options, whole_number
 from modeltoll.ledger.valkey_codec import decode_stored_account, decode_stored_line, decode_stored_standing
 from modeltoll.ledger.valkey_connection import CONNECTIONS, TIMEOUT, ValkeyConnection
-from modeltoll.ledger.valkey_url import CERTIFICATES, connection_parameters
+from modeltoll.ledger.valkey_url import CERTIFICATES, DATABASE, connection_parameters
 from modeltoll.records import Caller, DailyUsage
 from modeltoll.settlement_records import Admission, Standing
 
@@ -75,7 +75,7 @@ class ValkeyLedger:
     exist already.
     """
 
-    url_options: ClassVar[frozenset[str]] = CERTIFICATES | {"timeout", "connections", KEEP_LOG_DAYS}
+    url_options: ClassVar[frozenset[str]] = CERTIFICATES | {DATABASE, "timeout", "connections", KEEP_LOG_DAYS}
 
     def __init__(
         self,
@@ -95,6 +95,8 @@ class ValkeyLedger:
     @classmethod
     def from_url(cls, url: SplitResult, *, period: float, create: bool = True) -> Self:
         """For ``valkey://user:password@host:port/number`` or ``redis://``; ``valkeys://`` and ``rediss://`` use TLS.
+
+        For a Unix socket ``unix:///path?db=number``.
 
         Raises:
             SettingsError: the URL has no host, or an invalid port, number, file or option.
@@ -118,6 +120,10 @@ class ValkeyLedger:
         """See ``Ledger.close``."""
         self._salt = None
         await self._server.close()
+
+    async def check_writable(self) -> None:
+        """See ``Ledger.check_writable``."""
+        await self._server.check_writable(_MARK)
 
     async def charge(self, caller: Caller, charge: Charge) -> Account:
         """See ``Ledger.charge``."""
@@ -160,7 +166,8 @@ class ValkeyLedger:
                 float(receipt.prepaid),
                 float(receipt.new_account),
             )
-        found = await self._server.run("settle", [_STANDING.encode() + caller.name.encode(), *keys], numbers)
+        names = [_STANDING.encode() + caller.name.encode(), *keys]
+        found = await self._server.run("settle", names, numbers, repeatable=reservation is None)
         admitted, settled_rows, *seconds = found
         from_credit, from_prepaid, missing, missing_new_account = map(float, seconds)
         return Admission(
@@ -245,7 +252,7 @@ class ValkeyLedger:
         """See ``Ledger.largest``."""
         if limit <= 0:
             return []
-        found = await self._server.run("largest", [_RANKING], [bounded(limit), _ACCOUNT])
+        found = await self._server.run("largest", [_RANKING], [bounded(limit), _ACCOUNT], repeatable=True)
         return [decode_stored_account(None, stored) for stored in found]
 
     async def log(self, after: int, limit: int) -> Sequence[tuple[int, str, LogEntry]]:

@@ -83,7 +83,8 @@ class RedeemClaim:
 
     ``proof_digest``: of ``proof.digest_proof``; empty for hashcash, whose counters are checked by hashing. ``issued``,
     ``expires``: seconds since the epoch. ``caller``: the only caller that may redeem the token. ``request_digest``:
-    SHA-256 of the request's body. ``admission``: (model, path) of an admission toll; ``answer.body`` is then the
+    SHA-256 of the request's body. ``admission``: (model, path, and the query and
+    headers if the model reads any) of an admission toll; ``answer.body`` is then the
     request, which is processed when the token is redeemed. ``receipt``: what the ledger counts when it is redeemed.
     """
 
@@ -94,7 +95,7 @@ class RedeemClaim:
     caller: str
     request_digest: bytes
     issued: float = 0.0
-    admission: tuple[str, str] | None = None
+    admission: tuple[str, ...] | None = None
     receipt: Receipt | None = None
 
 

@@ -131,6 +131,17 @@ async def _a_closed_ledger_raises_an_error(make: LedgerFactory) -> None:
     await _assert_closed(ledger, caller)
 
 
+async def _writing_nothing_changes_nothing(make: LedgerFactory) -> None:
+    """An open ledger can be written; trying it changes no account and adds no line to the log."""
+    caller = Caller("key:suite-writable")
+    async with open_ledger(make, caller) as ledger:
+        start = await _last_line(ledger)
+        before = await ledger.charge(caller, make_charge(1))
+        await asyncio.gather(*(ledger.check_writable() for _ in range(3)))
+        assert await ledger.account(caller, MODEL) == before
+        assert await ledger.log(start, 10) == []
+
+
 async def _contents_survive_a_reopen(make: LedgerFactory) -> None:
     """Account, sketch, work and log are unchanged after closing and opening."""
     caller = Caller("key:suite-reopen")
@@ -170,6 +181,7 @@ CHECKS: tuple[LedgerCheck, ...] = (
     _the_accounts_with_the_most_work_come_first,
     _a_reset_deletes_an_account_and_its_sketch,
     _a_closed_ledger_raises_an_error,
+    _writing_nothing_changes_nothing,
 )
 PERSISTENCE_CHECKS: tuple[LedgerCheck, ...] = (
     _contents_survive_a_reopen,
@@ -188,8 +200,9 @@ async def _last_line(ledger: Ledger) -> int:
 
 
 async def _assert_closed(ledger: Ledger, caller: Caller) -> None:
-    try:
-        await ledger.charge(caller, make_charge(1))
-    except LedgerError:
-        return
-    raise AssertionError("a ledger that is not open accepted a charge")
+    for step in (ledger.charge(caller, make_charge(1)), ledger.check_writable()):
+        try:
+            await step
+        except LedgerError:
+            continue
+        raise AssertionError("a ledger that is not open accepted a charge or said that it can be written")

@@ -11,6 +11,7 @@ from typing import Any
 import uvicorn
 
 from modeltoll.errors import ModeltollError
+from modeltoll.gateway.upstream.upstream import NO_HEAD, RequestHead
 from modeltoll.records import Answer
 
 __all__ = ["FakeUpstream", "Script", "scripted_server", "serving"]
@@ -24,13 +25,14 @@ class FakeUpstream:
     """An ``Upstream`` that answers without a network.
 
     ``handler`` maps a request's (path, body) to the answer, or is an error to raise. ``requests`` records (path, body) of
-    every request, with an empty body for a GET; ``content_types`` records the content types.
+    every request, with an empty body for a GET; ``content_types`` and ``heads`` record what came with it.
     """
 
     def __init__(self, handler: Callable[[str, bytes], Answer] | ModeltollError) -> None:
         self.handler = handler
         self.requests: list[tuple[str, bytes]] = []
         self.content_types: list[str] = []
+        self.heads: list[RequestHead] = []
 
     async def open(self) -> None:
         """Do nothing."""
@@ -38,17 +40,20 @@ class FakeUpstream:
     async def close(self) -> None:
         """Do nothing."""
 
-    async def predict(self, path: str, body: bytes, content_type: str = "application/json") -> Answer:
+    async def predict(
+        self, path: str, body: bytes, content_type: str = "application/json", head: RequestHead = NO_HEAD
+    ) -> Answer:
         """See ``Upstream.predict``."""
         self.requests.append((path, body))
         self.content_types.append(content_type)
+        self.heads.append(head)
         if isinstance(self.handler, ModeltollError):
             raise self.handler
         return self.handler(path, body)
 
-    async def fetch(self, path: str) -> Answer:
+    async def fetch(self, path: str, head: RequestHead = NO_HEAD) -> Answer:
         """See ``Upstream.fetch``."""
-        return await self.predict(path, b"")
+        return await self.predict(path, b"", head=head)
 
 
 @contextlib.contextmanager

@@ -23,9 +23,10 @@ from urllib.parse import quote
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["PASSWORD", "ServerProcess", "postgres_server", "valkey_server"]
+__all__ = ["PASSWORD", "VALKEY_SOCKET", "ServerProcess", "follow_postgres", "postgres_server", "valkey_server"]
 
 PASSWORD = "hunter2/@%: +"  # noqa: S105  for test servers only; its characters must be escaped in a URL
+VALKEY_SOCKET = "valkey.sock"  # in the folder of a Valkey server
 _NOBODY = 65534
 _START_SECONDS = 60.0
 
@@ -35,7 +36,7 @@ class ServerProcess:
 
     Args:
         command: returns the command line for a port.
-        folder: the working folder.
+        folder: the working folder, which holds the data.
         url: the server's URL, with ``PORT`` in place of the port.
         ready: returns whether the server at a port answers.
         user: user id to run as; None for the current user.
@@ -54,7 +55,7 @@ class ServerProcess:
             self.port: int = free.getsockname()[1]
         self.url = url.replace("PORT", str(self.port))
         self._command = command(self.port)
-        self._folder = folder
+        self.folder = folder
         self._ready = ready
         self._user = user
         self._process: subprocess.Popen[bytes] | None = None
@@ -66,12 +67,12 @@ class ServerProcess:
             RuntimeError: it does not answer; the message is its output.
         """
         deadline = time.monotonic() + _START_SECONDS
-        log_file = self._folder / "output.txt"
+        log_file = self.folder / "output.txt"
         while time.monotonic() < deadline:  # the lock file or port of a killed server may block a start for a moment
             with log_file.open("wb") as output:
                 self._process = subprocess.Popen(  # noqa: S603  the command is ours
                     self._command,
-                    cwd=self._folder,
+                    cwd=self.folder,
                     stdout=output,
                     stderr=output,
                     user=self._user,
@@ -118,18 +119,22 @@ class ServerProcess:
 
 
 @contextmanager
-def postgres_server() -> Iterator[ServerProcess]:
-    """A PostgreSQL server with the superuser ``postgres`` and the database ``postgres``."""
+def postgres_server(*, standby_of: ServerProcess | None = None) -> Iterator[ServerProcess]:
+    """A PostgreSQL server with the superuser ``postgres`` and the database ``postgres``, or a standby of another one."""
     user = _NOBODY if os.geteuid() == 0 else None
     with _folder(user) as folder:
         programs = _postgres_programs(folder, copy=user is not None)
-        password = folder / "password"
-        password.write_text(PASSWORD)
-        if user is not None:
-            os.chown(password, user, user)
         data = folder / "data"
-        initdb = [str(programs / "initdb"), "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync"]
-        command = [*initdb, "--username=postgres", f"--pwfile={password}", f"--pgdata={data}"]
+        if standby_of is None:
+            password = folder / "password"
+            password.write_text(PASSWORD)
+            if user is not None:
+                os.chown(password, user, user)
+            initdb = [str(programs / "initdb"), "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync"]
+            command = [*initdb, "--username=postgres", f"--pwfile={password}", f"--pgdata={data}"]
+        else:
+            backup = [str(programs / "pg_basebackup"), "--checkpoint=fast", "--no-sync", "--write-recovery-conf"]
+            command = [*backup, f"--pgdata={data}", f"--dbname={standby_of.url}"]
         subprocess.run(command, cwd=folder, check=True, capture_output=True, user=user)  # noqa: S603  ours
 
         def serve(port: int) -> list[str]:
@@ -139,6 +144,17 @@ def postgres_server() -> Iterator[ServerProcess]:
         url = f"postgresql://postgres:{quote(PASSWORD, safe='')}@127.0.0.1:PORT/postgres"
         with _started(ServerProcess(serve, folder, url, _postgres_answers, user)) as server:
             yield server
+
+
+def follow_postgres(server: ServerProcess, primary: ServerProcess) -> None:
+    """Make a stopped PostgreSQL server a standby of another one; it does so when it is started."""
+    data = server.folder / "data"
+    with (data / "postgresql.auto.conf").open("a") as settings:
+        settings.write(f"primary_conninfo = '{primary.url}'\n")
+    signal_file = data / "standby.signal"
+    signal_file.touch()
+    if (status := data.stat()).st_uid != os.geteuid():
+        os.chown(signal_file, status.st_uid, status.st_gid)
 
 
 @contextmanager
@@ -151,6 +167,7 @@ def valkey_server(*, fsync: Literal["always", "everysec"] = "everysec") -> Itera
         def serve(port: int) -> list[str]:
             persistence = ["--appendonly", "yes", "--appendfsync", fsync, "--save", "", "--dir", str(folder)]
             listen = ["--bind", "127.0.0.1", "--port", str(port), "--requirepass", PASSWORD]
+            listen += ["--unixsocket", str(folder / VALKEY_SOCKET)]
             return [str(get_binary_path()), *listen, *persistence]
 
         url = f"valkey://:{quote(PASSWORD, safe='')}@127.0.0.1:PORT"

@@ -12,7 +12,6 @@ from starlette.routing import Route
 
 from modeltoll.errors import LedgerError, ModeltollError
 from modeltoll.gateway.state import ServerState
-from modeltoll.records import READINESS_PROBE
 
 if TYPE_CHECKING:
     from modeltoll.gateway.observability.metrics import GatewayMetrics
@@ -40,9 +39,9 @@ class _Handlers:
         return JSONResponse({"live": True})
 
     async def readyz(self, request: Request) -> Response:
-        """200 if the model server and the ledger answer and the gateway is not shutting down, else 503.
+        """200 if the model server answers, the ledger can be written and the gateway is not shutting down, else 503.
 
-        The body names what does not answer, without the reason.
+        The body names what is not ready, without the reason.
         """
         del request
         if self._state.draining:
@@ -61,7 +60,7 @@ class _Handlers:
     async def _ledger_ready(self) -> bool:
         try:
             async with asyncio.timeout(_TIMEOUT):
-                await self._ledger.account(READINESS_PROBE, "none")
+                await self._ledger.check_writable()
         except (LedgerError, TimeoutError):
             return False
         return True

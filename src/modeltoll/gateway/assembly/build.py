@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modeltoll.errors import SettingsError
 from modeltoll.gateway.assembly.admin import build_admin
 from modeltoll.gateway.assembly.callers import build_credit_terms, build_identifier
 from modeltoll.gateway.assembly.components import build_components
 from modeltoll.gateway.assembly.gateway import Gateway
+from modeltoll.gateway.assembly.model_server import build_http_upstream, build_upstream_headers
 from modeltoll.gateway.assembly.shared import build_drift_monitor, build_suspect_monitor, traced_upstream
 from modeltoll.gateway.assembly.startup_warnings import startup_warnings
 from modeltoll.gateway.core.gate import Gate
+from modeltoll.gateway.core.refused_answers import RefusalTerms
 from modeltoll.gateway.core.request import GateConfig, GateRuntime, ServedModel
 from modeltoll.gateway.observability.metrics import GatewayMetrics
 from modeltoll.gateway.observability.request_log import RequestLogMiddleware
@@ -28,7 +29,6 @@ from modeltoll.gateway.settings.field_types import IN_PROCESS
 from modeltoll.gateway.settings.gateway import Settings
 from modeltoll.gateway.upstream.bounded_queue import BoundedUpstream
 from modeltoll.gateway.upstream.hang_up import HangUpUpstream
-from modeltoll.gateway.upstream.http_upstream import HttpUpstream
 from modeltoll.pricing.conformal_tariff import ConformalTariff
 from modeltoll.pricing.fit import MINIMUM_UNIT_SECONDS
 from modeltoll.puzzle.seal import KeyRing
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from modeltoll.gateway.core.suspect_monitor import SuspectMonitor
     from modeltoll.gateway.observability.tracing import Tracer
     from modeltoll.gateway.upstream.upstream import Upstream
+    from modeltoll.gateway.upstream.upstream_headers import UpstreamHeaders
     from modeltoll.ledger.ledger import Ledger
     from modeltoll.pricing.tariff import Tariff
 
@@ -63,25 +64,28 @@ _MIB = 1 << 20
 
 
 def build_upstream(
-    settings: Settings, tracer: Tracer | None = None, on_retry: Callable[[], None] = lambda: None
+    settings: Settings,
+    tracer: Tracer | None = None,
+    on_retry: Callable[[], None] = lambda: None,
+    own_headers: UpstreamHeaders | None = None,
 ) -> Upstream:
     """The client of the model server; with a ``tracer``, its calls are traced. See ``HttpUpstream`` for ``on_retry``.
 
+    ``own_headers``: those of ``build_upstream_headers``, if they were built before.
+
     Raises:
-        SettingsError: the model is served by the application around the gateway; there is no server to connect to.
+        SettingsError: the model is served by the application around the gateway; there is no server to connect to. Or its
+            key or certificates cannot be read.
     """
-    upstream = settings.upstream
-    if upstream.url == IN_PROCESS:
-        raise SettingsError([f"upstream.url: {IN_PROCESS} is for TollMiddleware; write the model server's address"])
-    server = HttpUpstream(
-        upstream.url,
-        timeout=upstream.timeout_seconds,
-        connections=upstream.connections,
-        max_body=int(upstream.max_answer_mib * _MIB),
-        headers=tracer.headers if tracer else dict,
-        on_retry=on_retry,
-    )
-    return traced_upstream(server, tracer) if tracer else server
+    own = own_headers or build_upstream_headers(settings.upstream)
+    if tracer is None:
+        return build_http_upstream(settings.upstream, own, on_retry)
+    traced = tracer  # for the type checker, in the function below
+
+    def with_trace() -> Mapping[str, str]:
+        return {**traced.headers(), **own()}
+
+    return traced_upstream(build_http_upstream(settings.upstream, with_trace, on_retry), traced)
 
 
 def build_bounded_upstream(settings: Settings, upstream: Upstream) -> BoundedUpstream:
@@ -113,6 +117,7 @@ def build_gate_config(
         drift_monitor=drift_monitor,
         credit=build_credit_terms(settings),
         suspect_monitor=suspect_monitor,
+        refusals=RefusalTerms(settings.upstream.error_texts, settings.upstream.url == IN_PROCESS),
     )
 
 
@@ -146,6 +151,10 @@ def build_ingress(settings: Settings, identifier: CallerIdentifier) -> IngressPo
         max_bodies=settings.max_bodies,
         caller_share=limits.caller_share,
         least_rate=limits.least_rate_kib * 1024,
+        request_headers=settings.upstream.request_headers,
+        cors_headers=settings.cors.headers,
+        cors_max_age=settings.cors.max_age_seconds,
+        root_path=settings.root_path,
     )
 
 
@@ -170,7 +179,9 @@ def build_gateway(
     """
     components = build_components(settings, before, workers)
     shared, tariffs = components.shared, components.tariffs
-    server = upstream or build_upstream(settings, shared.recorder.tracer, shared.metrics.count_upstream_retry)
+    server = upstream or build_upstream(
+        settings, shared.recorder.tracer, shared.metrics.count_upstream_retry, components.upstream_headers
+    )
     bounded = build_bounded_upstream(settings, server)
     runtime = build_runtime(settings, components.profile, before.key_ring if before else None)
     gates = _build_gates(settings, components, HangUpUpstream(bounded), runtime, before)

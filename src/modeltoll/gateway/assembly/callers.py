@@ -7,6 +7,7 @@ from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
 from modeltoll.gateway.callers.api_keys import ApiKeys
+from modeltoll.gateway.callers.forwarded import UNIX
 from modeltoll.gateway.callers.identify import CallerIdentifier, Tier
 from modeltoll.gateway.callers.json_web_tokens import JwtCredentials, JwtPolicy
 from modeltoll.gateway.core.credit import Credit, CreditTerms
@@ -83,7 +84,8 @@ def build_identifier(settings: Settings, credentials: Sequence[Credentials] = ()
     return CallerIdentifier(
         keys={key.sha256: _caller(key, tiers) for key in callers.keys},
         anonymous=callers.anonymous,
-        trusted_proxies=tuple(map(ip_network, callers.trusted_proxies)),
+        trusted_proxies=tuple([ip_network(proxy) for proxy in callers.trusted_proxies if proxy != UNIX]),
+        trusts_unix=UNIX in callers.trusted_proxies,
         ipv4_prefixes=callers.prefixes.ipv4,
         ipv6_prefixes=callers.prefixes.ipv6,
         anonymous_tier=tiers[callers.anonymous_tier],

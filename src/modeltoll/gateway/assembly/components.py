@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 from modeltoll.errors import CalibrationError, ModeltollError, SettingsError
 from modeltoll.gateway.assembly.callers import build_api_keys, build_jwt_credentials
 from modeltoll.gateway.assembly.measures import build_measure
+from modeltoll.gateway.assembly.model_server import build_upstream_headers
 from modeltoll.gateway.assembly.protocols import build_protocol, build_service, path_conflicts
 from modeltoll.gateway.assembly.puzzles import build_precomputed_pool, build_puzzle_selector
 from modeltoll.gateway.assembly.shared import build_shared_resources
 from modeltoll.gateway.core.request import SHADOW, ServedModel
+from modeltoll.gateway.upstream.upstream_headers import UpstreamHeaders
 from modeltoll.ledger.from_url import ledger_from_url
 from modeltoll.pricing.calibration_file import load_calibration
 from modeltoll.pricing.conformal_tariff import ConformalTariff
@@ -50,6 +52,7 @@ class Components:
     precomputed: PrecomputedPool | None
     api_keys: ApiKeys | None
     jwt_credentials: JwtCredentials | None
+    upstream_headers: UpstreamHeaders
 
     @property
     def credentials(self) -> Sequence[Credentials]:
@@ -59,7 +62,8 @@ class Components:
     @property
     def file_watches(self) -> tuple[FileWatch, ...]:
         """The files that are read again when they change."""
-        return tuple(kind.file_watch for kind in (self.api_keys, self.jwt_credentials) if kind and kind.file_watch)
+        readers = (self.api_keys, self.jwt_credentials, self.upstream_headers)
+        return tuple(reader.file_watch for reader in readers if reader and reader.file_watch)
 
 
 def build_components(settings: Settings, before: Gateway | None, workers: int = 1) -> Components:
@@ -76,10 +80,13 @@ def build_components(settings: Settings, before: Gateway | None, workers: int = 
     precomputed = build_precomputed_pool(settings, shared.workers if shared else workers)
     api_keys: ApiKeys | None = None
     jwt_credentials: JwtCredentials | None = None
+    upstream_headers = UpstreamHeaders({})
     with faults.under("callers.key_file"):
         api_keys = build_api_keys(settings)
     with faults.under("callers.jwt"):
         jwt_credentials = build_jwt_credentials(settings)
+    with faults.under("upstream"):
+        upstream_headers = build_upstream_headers(settings.upstream)
     with faults.under("profile"):
         profile = build_profile(settings)
     with faults.under("ledger.url"):
@@ -94,7 +101,17 @@ def build_components(settings: Settings, before: Gateway | None, workers: int = 
     faults.messages += path_conflicts(served_models)
     faults.raise_collected()
     assert shared is not None  # or there was a fault
-    return Components(shared, profile, served_models, tariffs, selectors, precomputed, api_keys, jwt_credentials)
+    return Components(
+        shared,
+        profile,
+        served_models,
+        tariffs,
+        selectors,
+        precomputed,
+        api_keys,
+        jwt_credentials,
+        upstream_headers,
+    )
 
 
 def build_served_model(settings: Settings, name: str) -> ServedModel:

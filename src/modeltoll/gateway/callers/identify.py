@@ -9,12 +9,11 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from modeltoll.errors import CallerRefused
+from modeltoll.gateway.callers.forwarded import UNIX, Address, Network, ProxyTrust
 from modeltoll.records import Caller, DailyQuota
 
 __all__ = ["CallerIdentifier", "Credentials", "RequestIdentity", "Tier", "hash_key"]
 
-_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _IPV6_PREFIX = 64  # of the network that one IPv6 caller has to itself
 _NEIGHBOURS = {4: 24, 6: 48}  # by version: prefix length of the group that every anonymous caller belongs to
 
@@ -41,12 +40,18 @@ class Tier:
 
 @dataclass(frozen=True, slots=True)
 class RequestIdentity:
-    """The parts of a request that identify its caller; ``peer`` is the address of the TCP connection."""
+    """The parts of a request that identify its caller.
+
+    ``peer`` is the address of the other end of the connection; empty, or no address, where it has none (a Unix socket).
+    ``forwarded_for`` and ``forwarded`` are the values of ``X-Forwarded-For`` and ``Forwarded``, their lines joined with
+    commas.
+    """
 
     authorization: str | None
     api_key: str | None
     peer: str
     forwarded_for: str | None
+    forwarded: str | None = None
 
 
 class Credentials(Protocol):
@@ -66,14 +71,16 @@ class CallerIdentifier:
 
     ``keys`` maps hashed API keys to callers; any other credential is tried on ``credentials``, one after the other.
     Anonymous callers, where ``anonymous`` admits them, are single addresses: ``net:198.51.100.7`` of IPv4, and the /64 of an
-    IPv6 address, ``net:2001:db8:1:2::/64``. They have the tier ``anonymous_tier``. Their /24 or /48 is a group of theirs, and
-    so are the networks of the prefix lengths in ``ipv4_prefixes`` and ``ipv6_prefixes``. ``X-Forwarded-For`` counts only as
-    far as it was written by ``trusted_proxies``.
+    IPv6 address, ``net:2001:db8:1:2::/64``; all that have no address, such as peers of a Unix socket, are the one caller
+    ``net:unix``. They have the tier ``anonymous_tier``. Their /24 or /48 is a group of theirs, and so are the networks of
+    the prefix lengths in ``ipv4_prefixes`` and ``ipv6_prefixes``. ``X-Forwarded-For`` and ``Forwarded`` count only as far
+    as ``trusted_proxies`` wrote them, and peers of Unix sockets where ``trusts_unix``.
     """
 
     keys: Mapping[str, Caller] = field(default_factory=dict)
     anonymous: bool = True
-    trusted_proxies: Sequence[_Network] = ()
+    trusted_proxies: Sequence[Network] = ()
+    trusts_unix: bool = False
     ipv4_prefixes: Sequence[int] = ()
     ipv6_prefixes: Sequence[int] = ()
     anonymous_tier: Tier = Tier()
@@ -90,7 +97,10 @@ class CallerIdentifier:
             return self._with_credential(credential)
         if not self.anonymous:
             raise CallerRefused("an API key is needed")
-        address = self._client_address(identity)
+        trust = ProxyTrust(self.trusted_proxies, self.trusts_unix)
+        address = trust.client(identity.peer, identity.forwarded_for or "", identity.forwarded or "")
+        if address is None:
+            return self.anonymous_tier.caller(f"net:{UNIX}")
         wider = self.ipv4_prefixes if address.version == 4 else self.ipv6_prefixes
         lengths = dict.fromkeys((_NEIGHBOURS[address.version], *wider))
         groups = tuple([f"prefix:{_network(address, length)}" for length in lengths])
@@ -107,16 +117,6 @@ class CallerIdentifier:
                 return caller
         raise CallerRefused("the API key is not known")
 
-    def _client_address(self, identity: RequestIdentity) -> _Address:
-        address = _address(identity.peer)
-        hops = [part.strip() for part in (identity.forwarded_for or "").split(",") if part.strip()]
-        while hops and self._trusted(address):
-            address = _address(hops.pop())
-        return address
-
-    def _trusted(self, address: _Address) -> bool:
-        return any(address in network for network in self.trusted_proxies)
-
 
 def _credential(identity: RequestIdentity) -> str | None:
     """The key from ``Authorization: Bearer KEY`` or ``X-Api-Key: KEY``."""
@@ -126,14 +126,5 @@ def _credential(identity: RequestIdentity) -> str | None:
     return identity.api_key or None
 
 
-def _network(address: _Address, prefix: int) -> _Network:
+def _network(address: Address, prefix: int) -> Network:
     return ipaddress.ip_network((address.packed, prefix), strict=False)
-
-
-def _address(text: str) -> _Address:
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        raise CallerRefused("the caller's address cannot be read") from None
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return mapped or address

@@ -15,12 +15,18 @@ __all__ = ["keyed"]
 _VERSIONS = "/versions/"  # before a version in the path of a request
 
 
-def keyed(key: bytes, path: str, fingerprints: Sequence[bytes]) -> tuple[bytes, ...]:
+def keyed(
+    key: bytes, read: tuple[str, str, tuple[tuple[str, str], ...]], fingerprints: Sequence[bytes]
+) -> tuple[bytes, ...]:
     """The fingerprints of a request's rows under a key of the ledger: nobody without it finds two rows with the same one.
 
-    ``path`` is the request's: rows for another version of the model are other rows.
+    ``read``: the request's path, its query, and its headers that the model may read. Rows for another version of the model,
+    with another query or with other headers are other rows.
     """
+    path, query, headers = read
     shared = blake2b(path.partition(_VERSIONS)[2].encode() + b"\0", key=key, digest_size=FINGERPRINT_BYTES)
+    if query or headers:
+        shared.update(blake2b(repr((query, headers)).encode()).digest())
     found = []
     for fingerprint in fingerprints:
         one = shared.copy()

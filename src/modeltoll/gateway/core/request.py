@@ -13,7 +13,9 @@ from modeltoll.errors import AnswerError, RequestError
 from modeltoll.evidence_records import EvidenceState
 from modeltoll.gateway.core.credit import DEFAULT_CREDIT, CreditTerms
 from modeltoll.gateway.core.padding import MOST_BYTES
+from modeltoll.gateway.core.refused_answers import DEFAULT_REFUSALS
 from modeltoll.gateway.protocols.protocol import JSON
+from modeltoll.gateway.upstream.upstream import NO_HEAD
 from modeltoll.leak.measure import LARGEST_INPUT, clean_measure, input_width
 from modeltoll.names import EMBEDDINGS
 from modeltoll.records import Account, Leaks
@@ -26,8 +28,10 @@ if TYPE_CHECKING:
     from modeltoll.gateway.core.drift_monitor import DriftMonitor
     from modeltoll.gateway.core.early_measurement import EarlyLeaks
     from modeltoll.gateway.core.puzzle_selector import PuzzleSelector
+    from modeltoll.gateway.core.refused_answers import RefusalTerms
     from modeltoll.gateway.core.suspect_monitor import SuspectMonitor
     from modeltoll.gateway.protocols.protocol import ParsedRequest, ServiceDescription, ServingProtocol
+    from modeltoll.gateway.upstream.upstream import RequestHead
     from modeltoll.leak.measure import LeakMeasure
     from modeltoll.pricing.tariff import Tariff
     from modeltoll.puzzle.seal import KeyRing
@@ -185,7 +189,8 @@ class GateConfig:
 
     ``without_ledger`` decides what happens while the ledger does not answer: False refuses the request (503), True
     charges the row price without what the ledger knows of the caller. ``drift_monitor`` and ``suspect_monitor`` record every
-    measured request. ``credit`` is how much work callers may leave unsettled.
+    measured request. ``credit`` is how much work callers may leave unsettled. ``refusals``: what of the model server's
+    errors reaches the caller.
     """
 
     served_model: ServedModel
@@ -196,6 +201,12 @@ class GateConfig:
     drift_monitor: DriftMonitor | None = None
     credit: CreditTerms = DEFAULT_CREDIT
     suspect_monitor: SuspectMonitor | None = None
+    refusals: RefusalTerms = DEFAULT_REFUSALS
+
+    @property
+    def answers_without_ledger(self) -> bool:
+        """Whether answers go out while the ledger does not answer; in shadow mode they always do."""
+        return self.without_ledger or self.mode == SHADOW
 
     @property
     def current_tariff(self) -> Tariff:
@@ -208,7 +219,9 @@ class GateRequest:
     """One request at the gate: its caller, its upstream path, its body, and what the client can do.
 
     ``content_type`` is one of ``wire.with_binary_length``. ``receipts`` are those of earlier tolls, as the caller sent them.
-    ``payment`` is the receipt of the admission toll that the caller has paid for this request.
+    ``payment`` is the receipt of the admission toll that the caller has paid for this request. ``head`` is what of the
+    request's query and headers goes to the model server. ``unread``, for shadow mode only: why the body is not read;
+    ``content_type`` may be any then.
     """
 
     caller: Caller
@@ -218,6 +231,8 @@ class GateRequest:
     content_type: str = JSON
     receipts: tuple[bytes, ...] = ()
     payment: Receipt | None = None
+    head: RequestHead = NO_HEAD
+    unread: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +240,8 @@ class GateResult:
     """The result of a request: the unchanged answer, or a toll for the answer or for admission; never both.
 
     ``mode`` is the mode in the ledger's log; ``work`` of an admission toll is what the toll asks, else the price. ``in_ledger`` is False where the ledger did not answer, so that the charge,
-    the quota or the log entry is missing there.
+    the quota or the log entry is missing there. ``headers`` are those of the model server's answer that go beside it or its
+    toll. ``reason``: as in ``LogEntry``, of an answer that was not measured.
     """
 
     work: Work
@@ -233,6 +249,8 @@ class GateResult:
     answer: Answer | None
     toll: Toll | None
     in_ledger: bool = True
+    headers: tuple[tuple[str, str], ...] = ()
+    reason: str = ""
 
 
 def unknown_account(caller: Caller, charge: Charge) -> Account:

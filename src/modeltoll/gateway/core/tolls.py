@@ -10,6 +10,7 @@ from modeltoll import wire
 from modeltoll.errors import RequestError, TollMalformed
 from modeltoll.gateway.core.padding import MOST_BYTES, padded_length
 from modeltoll.gateway.core.threads import LARGE_BYTES, off_loop
+from modeltoll.gateway.upstream.upstream import NO_HEAD, RequestHead
 from modeltoll.puzzle import seal
 from modeltoll.puzzle.puzzle import expected_seconds
 from modeltoll.records import Answer, Work
@@ -56,13 +57,17 @@ class TollContent:
 
 @dataclass(frozen=True, slots=True)
 class AdmittedRequest:
-    """A request whose admission toll was paid: its model, its upstream path, its body and content type, and the receipt."""
+    """A request whose admission toll was paid: its model, its upstream path, its body and content type, and the receipt.
+
+    ``head`` is what the model server reads of its query and headers; those of traces are the redemption's own.
+    """
 
     model: str
     path: str
     body: bytes
     content_type: str
     payment: Receipt
+    head: RequestHead = NO_HEAD
 
 
 async def answer_toll(
@@ -113,9 +118,19 @@ def admission_toll(
     request_in_token = Answer(wire.STATUS, request.content_type, request.body)
     seconds = _ADMISSION_SECONDS + _TOKEN_WAITS * expected
     payment = replace(payment, expires=runtime.clock() + seconds)
-    claim = _claim(runtime, request, request_in_token, (challenge, solution), (seconds, payment), (model, request.path))
+    claim = _claim(
+        runtime, request, request_in_token, (challenge, solution), (seconds, payment), _admission(model, request)
+    )
     token = seal.seal_token(runtime.key_ring, claim, runtime.rng, length=_TOKEN_HEAD_BYTES + len(request.body))
     return Toll(mode, challenge, token, work.rows, expected, int(claim.expires), admission=True)
+
+
+def _admission(model: str, request: GateRequest) -> tuple[str, ...]:
+    """What an admission's token holds beside the body: the model, the path, and what the model reads of the head."""
+    head = request.head
+    if not (head.query or head.read_headers):
+        return model, request.path
+    return model, request.path, head.query, *(text for pair in head.read_headers for text in pair)
 
 
 def _claim(
@@ -124,9 +139,9 @@ def _claim(
     answer: Answer,
     puzzle: tuple[Challenge, Solution | None],
     terms: tuple[float, Receipt],
-    admission: tuple[str, str] | None = None,
+    admission: tuple[str, ...] | None = None,
 ) -> seal.RedeemClaim:
-    """What a token holds. ``terms``: seconds until it expires, and its receipt. ``admission``: (model, path)."""
+    """What a token holds. ``terms``: seconds until it expires, and its receipt. ``admission``: of ``_admission``."""
     (challenge, solution), (seconds, receipt), now = puzzle, terms, runtime.clock()
     return seal.RedeemClaim(
         answer=answer,
@@ -160,5 +175,6 @@ def redeem(runtime: GateRuntime, caller: Caller, body: bytes) -> tuple[Answer | 
     assert receipt is not None  # every token of a gateway holds one
     if claim.admission is None:
         return answer, receipt
-    model, path = claim.admission
-    return AdmittedRequest(model, path, answer.body, answer.content_type, receipt), receipt
+    model, path, query, *read = (*claim.admission, "") if len(claim.admission) == 2 else claim.admission
+    head = RequestHead(query, (), tuple(zip(read[::2], read[1::2], strict=True)))
+    return AdmittedRequest(model, path, answer.body, answer.content_type, receipt, head), receipt

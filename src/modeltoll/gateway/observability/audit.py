@@ -40,6 +40,7 @@ class AuditRecord:
 
     ``at`` is in seconds since the epoch, ``seconds`` is the duration, ``work`` is in reference seconds. ``mode`` is the
     mode in the ledger's log, ``redeemed``, or empty where nothing was priced. ``error`` is the class of the error.
+    ``reason`` says why shadow mode answered the request without measuring it.
     """
 
     at: float
@@ -54,6 +55,7 @@ class AuditRecord:
     work: float = 0.0
     suspected: bool = False
     error: str = ""
+    reason: str = ""
 
     def line(self) -> bytes:
         """The line of the file."""

@@ -66,6 +66,9 @@ class GatewayMetrics:
             "Callers under suspicion at their latest request, of the last 24 hours and of this process",
             "model",
         )
+        self._unmeasured = self._counter(
+            "unmeasured_requests", "Requests that shadow mode answered without measuring them", "model", "reason"
+        )
         self._refusals = self._counter("refusals", "Requests that ended in an error", "error")
         self._redemptions = self._counter("redemptions", "Answers handed over for a token and its solution")
         self._upstream_retries = self._counter(
@@ -164,6 +167,8 @@ class GatewayMetrics:
         self._metrics_of(model, result.mode).count(result.work, seconds)
         if result.work.suspected:
             self._suspected.labels(model).inc()
+        if result.reason:
+            self._unmeasured.labels(model, result.reason.partition(":")[0]).inc()
         if not result.in_ledger:
             self._without_ledger.inc()
 

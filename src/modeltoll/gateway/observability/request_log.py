@@ -36,12 +36,14 @@ class RequestFields:
     work: float = 0.0
     suspected: bool = False
     error: str = ""
+    reason: str = ""
 
     def set_result(self, model: str, result: GateResult) -> None:
         """Set the result of a model's gate."""
         work = result.work
         self.model, self.rows, self.mode = model, work.rows, result.mode
         self.work, self.suspected = work.seconds, work.suspected
+        self.reason = result.reason
 
 
 def fields_of(scope: Scope) -> RequestFields:
@@ -75,6 +77,7 @@ class RequestRecorder:
             work=fields.work,
             suspected=fields.suspected,
             error=fields.error,
+            reason=fields.reason,
         )
 
 

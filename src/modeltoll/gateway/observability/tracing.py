@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from modeltoll.errors import SettingsError
 from modeltoll.gateway.protocols.protocol import JSON
+from modeltoll.gateway.upstream.upstream import NO_HEAD
 
 try:
     from opentelemetry import trace
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from starlette.types import Scope
 
     from modeltoll.gateway.observability.audit import AuditRecord
-    from modeltoll.gateway.upstream.upstream import Upstream
+    from modeltoll.gateway.upstream.upstream import RequestHead, Upstream
     from modeltoll.records import Answer
 
 __all__ = ["RequestSpan", "TracedUpstream", "Tracer", "tracer_for"]
@@ -126,15 +127,15 @@ class TracedUpstream:
         """See ``Upstream``."""
         await self._upstream.close()
 
-    async def predict(self, path: str, body: bytes, content_type: str = JSON) -> Answer:
+    async def predict(self, path: str, body: bytes, content_type: str = JSON, head: RequestHead = NO_HEAD) -> Answer:
         """See ``Upstream``."""
         with self._tracer.upstream_span(path):
-            return await self._upstream.predict(path, body, content_type)
+            return await self._upstream.predict(path, body, content_type, head)
 
-    async def fetch(self, path: str) -> Answer:
+    async def fetch(self, path: str, head: RequestHead = NO_HEAD) -> Answer:
         """See ``Upstream``."""
         with self._tracer.upstream_span(path):
-            return await self._upstream.fetch(path)
+            return await self._upstream.fetch(path, head)
 
 
 def tracer_for(endpoint: str, sample_ratio: float) -> Tracer:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from starlette.responses import Response
 
 from modeltoll.errors import ModeltollError
-from modeltoll.gateway.upstream.http_upstream import HttpUpstream
+from modeltoll.gateway.upstream.http_upstream import HttpOptions, HttpUpstream
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -52,7 +52,9 @@ class WorkerMetricsApp:
 
     def __init__(self, admin: ASGIApp, addresses: Sequence[str]) -> None:
         self._admin = admin
-        self._workers = [HttpUpstream(address, timeout=_WORKER_TIMEOUT, connections=1) for address in addresses]
+        self._workers = [
+            HttpUpstream(address, timeout=_WORKER_TIMEOUT, options=HttpOptions(connections=1)) for address in addresses
+        ]
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:

@@ -130,7 +130,7 @@ class LabelLists(PlainErrors, TextProtocol):
             scores = probabilities(table, _LOGITS)
         else:
             everything = sum(map(len, lists)) == rows * len(service.labels)
-            scores = check_scores(table, partial=not everything)
+            scores = check_scores(table, partial=not everything, tolerance=service.tolerance)
         return Evidence(parsed.fingerprints, scores=scores)
 
     def error(self, message: str) -> bytes:

@@ -21,9 +21,9 @@ from modeltoll.gateway.protocols.oip_tensors import (
 )
 from modeltoll.gateway.protocols.plain_errors import PlainErrors
 from modeltoll.gateway.protocols.protocol import JSON, ParsedRequest, Routes, ServiceDescription
-from modeltoll.gateway.protocols.rows import split_rows
+from modeltoll.gateway.protocols.rows import classification_scores, split_rows
 from modeltoll.gateway.protocols.strict_json import load_json_answer
-from modeltoll.leak.scores import check_scores, probabilities
+from modeltoll.leak.scores import check_scores
 from modeltoll.records import Answer, Evidence
 
 if TYPE_CHECKING:
@@ -192,11 +192,12 @@ class OpenInference(PlainErrors):
         rows = len(parsed.fingerprints)
         if not isinstance(parsed.note, int) or output.datatype != TEXT:  # servers without the extension show them all
             table = _table(output, rows, data)
-            return probabilities(table, service.kind, service.classes, partial=service.partial)
+            return classification_scores(table, service)
         assert service.classes is not None  # or the request had been refused
         items = [item.decode() for item in texts(data, (rows * parsed.note,))]
         table = _ranked(items, rows, parsed.note, service.classes)
-        return check_scores(table, service.classes, partial=parsed.note < service.classes or service.partial)
+        partial = parsed.note < service.classes or service.partial
+        return check_scores(table, service.classes, partial=partial, tolerance=service.tolerance)
 
     def ask(self, inputs: Floats, metadata: bytes, service: ServiceDescription) -> bytes:
         """The input tensors, named, shaped and typed as the model's metadata says; the declared output is asked for.

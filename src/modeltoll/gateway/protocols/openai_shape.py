@@ -10,7 +10,7 @@ import msgspec
 from modeltoll.errors import AnswerError
 from modeltoll.gateway.protocols.answer_members import ENVELOPE, ValueCheck, check_answer_members, is_anything
 from modeltoll.gateway.protocols.request_members import RequestMembers
-from modeltoll.gateway.protocols.strict_json import error_text_at, load_answer
+from modeltoll.gateway.protocols.strict_json import any_error_text, load_answer
 from modeltoll.gateway.protocols.text_inputs import fingerprints_of
 
 if TYPE_CHECKING:
@@ -69,8 +69,8 @@ class OpenAIErrors:
         return self._member(message, "toll", "toll")
 
     def error_text(self, answer: Answer) -> str:
-        """The upstream's ``error.message``, or the plain ``message`` of older vLLM servers, shortened."""
-        return error_text_at(answer, "error", "message") or error_text_at(answer, "message")
+        """The upstream's ``error.message``, or what servers write in its place, shortened."""
+        return any_error_text(answer)
 
     @staticmethod
     def _member(message: str, kind: str, code: str | None) -> dict[str, str | None]:

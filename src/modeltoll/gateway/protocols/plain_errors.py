@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from modeltoll.gateway.protocols.strict_json import error_text_at
+from modeltoll.gateway.protocols.strict_json import any_error_text
 
 if TYPE_CHECKING:
     from modeltoll.records import Answer
@@ -26,5 +26,5 @@ class PlainErrors:
         return message
 
     def error_text(self, answer: Answer) -> str:
-        """The upstream's ``error`` string, shortened."""
-        return error_text_at(answer, "error")
+        """The upstream's ``error`` string, or what servers write in its place, shortened."""
+        return any_error_text(answer)

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from modeltoll.leak.scores import TOLERANCE
+
 if TYPE_CHECKING:
     from modeltoll.records import Answer, Evidence, Floats
 
@@ -21,7 +23,8 @@ class Routes:
     ``infer`` takes POST; its first template has no version. Where a path names no model, the request's body does, or there
     is only one. ``pass_through`` takes GET and is answered by the model server unchanged. Two of these are ``metadata``,
     the model's description (None: there is none), and ``ready``, which has status 200 when the server can answer.
-    ``binary``: requests may have raw tensors behind their JSON, with ``wire.BINARY_HEADER``.
+    ``binary``: requests may have raw tensors behind their JSON, with ``wire.BINARY_HEADER``. ``query``: the names of the
+    query parameters that the protocol knows; others are refused unless the settings allow them by name.
     """
 
     infer: tuple[str, ...]
@@ -29,6 +32,7 @@ class Routes:
     metadata: str | None
     ready: str
     binary: bool = False
+    query: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,7 +83,9 @@ class ServiceDescription:
     ``allow_members`` are the members and parameters of a request that it may have beside those that the protocol knows;
     their values are part of every row's fingerprint. ``logprobs`` says how the server reports log-probabilities of tokens:
     ``raw``, or ``tempered`` by the request's temperature and its like. ``versions`` are those that paths with ``{version}``
-    may name; the path without a version is always served.
+    may name; the path without a version is always served. ``allow_query`` are the query parameters that are passed on
+    beside those of the protocol. ``tolerance``: how far a row of probabilities may be from a sum
+    of 1. ``batched``: tensors have the rows as their first dimension; else a request is one row, and its tensors have none.
     """
 
     model: str
@@ -95,6 +101,9 @@ class ServiceDescription:
     allow_members: tuple[str, ...] = ()
     logprobs: str = "tempered"
     versions: tuple[str, ...] = ()
+    allow_query: tuple[str, ...] = ()
+    tolerance: float = TOLERANCE
+    batched: bool = True
 
 
 class ServingProtocol(Protocol):

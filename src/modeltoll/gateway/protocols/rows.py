@@ -27,6 +27,7 @@ __all__ = [
     "check_row_limit",
     "check_width",
     "classification_evidence",
+    "classification_scores",
     "columns_as_rows",
     "fingerprint",
     "label_evidence",
@@ -253,8 +254,16 @@ def classification_evidence(parsed: ParsedRequest, rows: object, service: Servic
         AnswerError: they are not.
     """
     table = score_table(rows, len(parsed.fingerprints))
-    scores = probabilities(table, service.kind, service.classes, partial=service.partial)
-    return Evidence(parsed.fingerprints, scores=scores, inputs=parsed.inputs)
+    return Evidence(parsed.fingerprints, scores=classification_scores(table, service), inputs=parsed.inputs)
+
+
+def classification_scores(table: Floats, service: ServiceDescription) -> Floats:
+    """Scores of the declared kind, (rows, columns), as probabilities, (rows, classes).
+
+    Raises:
+        AnswerError: they are not of that kind.
+    """
+    return probabilities(table, service.kind, service.classes, partial=service.partial, tolerance=service.tolerance)
 
 
 def label_evidence(rows: Iterable[Sequence[tuple[str, float]]], labels: tuple[str, ...]) -> Floats:

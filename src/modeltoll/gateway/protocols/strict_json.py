@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ERROR_TEXT_CHARACTERS",
+    "any_error_text",
     "canonical",
     "check_text",
     "error_text_at",
@@ -25,6 +26,8 @@ __all__ = [
 ]
 
 ERROR_TEXT_CHARACTERS = 500  # of an upstream's error message
+_ERROR_PLACES = (("error", "message"), ("error",), ("message",), ("detail",))
+_VALIDATION_ERRORS = 3  # of a list of them
 _DEPTH = 32  # of a value's nesting
 _SMALLEST, _LARGEST = -(2**63), 2**64 - 1  # what INT64 and UINT64 hold
 _TOO_LARGE = "the request holds a number that is too large"
@@ -158,4 +161,19 @@ def error_text_at(answer: Answer, *steps: str) -> str:
         return ""
     for step in steps:
         found = found.get(step) if isinstance(found, dict) else None
+    if isinstance(found, list):
+        found = "; ".join(filter(None, map(_validation_text, found[:_VALIDATION_ERRORS])))
     return found[:ERROR_TEXT_CHARACTERS] if isinstance(found, str) else ""
+
+
+def any_error_text(answer: Answer) -> str:
+    """The text of an upstream's error in the first of the usual places that has one."""
+    return next(filter(None, (error_text_at(answer, *steps) for steps in _ERROR_PLACES)), "")
+
+
+def _validation_text(item: object) -> str:
+    """One error of a list as FastAPI writes it: where it is, and what it is, without the input that is wrong."""
+    if not isinstance(item, dict) or not isinstance(item.get("msg"), str):
+        return ""
+    place = item.get("loc")
+    return f"{'.'.join(map(str, place))}: {item['msg']}" if isinstance(place, list) else item["msg"]

@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -25,20 +24,22 @@ from modeltoll.errors import (
     RequestError,
     RouteRefused,
     TollMalformed,
+    UpstreamRefused,
 )
 from modeltoll.gateway.core.gate import Gate
-from modeltoll.gateway.core.request import PREPAID, GateConfig, GateRequest, GateResult, GateRuntime
+from modeltoll.gateway.core.request import PREPAID, SHADOW, GateConfig, GateRequest, GateResult, GateRuntime
 from modeltoll.gateway.core.threads import LARGE_BYTES, off_loop
 from modeltoll.gateway.core.tolls import AdmittedRequest, redeem
 from modeltoll.gateway.observability.request_log import fields_of
 from modeltoll.gateway.protocols.protocol import JSON
+from modeltoll.gateway.public.cors import CorsPolicy, PageAccess
 from modeltoll.gateway.public.disconnect import watching_caller
 from modeltoll.gateway.public.ingress import Ingress, IngressPolicy
 from modeltoll.gateway.public.parsing import (
     accept_of,
     addressed_gate,
     check_json,
-    content_type_of,
+    content_of,
     identity_of,
     path_of,
     read_body,
@@ -46,6 +47,8 @@ from modeltoll.gateway.public.parsing import (
     route_path,
     written_path,
 )
+from modeltoll.gateway.public.prefix import BelowPrefix
+from modeltoll.gateway.public.request_head import head_of, trace_headers
 from modeltoll.gateway.settings.body_limits import SETTLEMENT_BYTES
 
 if TYPE_CHECKING:
@@ -62,7 +65,6 @@ _PROTOCOL = "modeltoll.protocol"  # key in a request's scope: the protocol that 
 _CLIENT_GONE = 499
 _NO_CONTENT = 204
 REDEEMED, SETTLED = "redeemed", "settled"
-_PREFLIGHT_SECONDS = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,9 @@ class AppComponents:
 
 def _unchanged_response(answer: Answer, **headers: str) -> Response:
     return Response(
-        answer.body, status_code=answer.status, headers={**wire.content_headers(answer.content_type), **headers}
+        answer.body,
+        status_code=answer.status,
+        headers={**dict(answer.headers), **wire.content_headers(answer.content_type), **headers},
     )
 
 
@@ -95,12 +99,15 @@ class _Handlers:
         """An inference request: through the gate of its model."""
         protocol, gates = self._set_protocol(gates, http_request), self._matching_gates(gates, http_request)
         path, caller = path_of(template, http_request), self._identify(template, http_request)
-        accept, content_type = accept_of(http_request), content_type_of(http_request, protocol)
+        accept, (content_type, unread) = accept_of(http_request), content_of(gates, http_request, protocol)
         policy = self._ingress.policy
         with self._ingress.place(caller.name) as holding:
             body = await read_body(http_request, policy.max_body, holding, policy.least_rate)
-            request = GateRequest(caller, path, body, accept, content_type, receipts_of(http_request))
-            return await self._handle(addressed_gate(gates, body), request, http_request)
+            gate = addressed_gate(gates, body)
+            head = head_of(http_request, (gate,), policy.request_headers)
+            receipts = receipts_of(http_request)
+            request = GateRequest(caller, path, body, accept, content_type, receipts, head=head, unread=unread)
+            return await self._handle(gate, request, http_request)
 
     async def _handle(self, gate: Gate, request: GateRequest, http_request: Request) -> Response:
         model, begin = gate.config.served_model, time.perf_counter()
@@ -118,7 +125,11 @@ class _Handlers:
         if toll is not None:
             error = served_model.protocol.error_member(wire.DETAIL)
             body = await off_loop(len(toll.payload) > LARGE_BYTES, wire.encode_toll, toll, error, path)
-            headers = {"cache-control": "no-store", wire.AUTHENTICATE_HEADER: wire.format_authenticate(toll, model)}
+            headers = {
+                **dict(result.headers),
+                "cache-control": "no-store",
+                wire.AUTHENTICATE_HEADER: wire.format_authenticate(toll, model),
+            }
             return Response(body, status_code=wire.STATUS, headers=headers, media_type=JSON)
         assert answer is not None  # a result without a toll has an answer
         # Of an answer that was paid for, its price shows no more than a toll would have shown.
@@ -134,6 +145,8 @@ class _Handlers:
         policy = self._ingress.policy
         with self._ingress.place(caller.name) as holding:
             body = await read_body(http_request, policy.max_redemption, holding, policy.least_rate)
+            if body == wire.REDEEM_PROBE:
+                return Response(status_code=_NO_CONTENT)
             redeemed, receipt = await off_loop(len(body) > LARGE_BYTES, redeem, self._components.runtime, caller, body)
             self._components.metrics.count_redemption()
             fields_of(http_request.scope).mode = REDEEMED
@@ -162,25 +175,28 @@ class _Handlers:
         if gate is None:  # a reload has removed its model
             raise RouteRefused("there is no such model here")
         self._set_protocol([gate], http_request)
-        accept = accept_of(http_request)
+        traces = trace_headers(http_request.headers, self._ingress.policy.request_headers)
         request = GateRequest(
             caller,
             admitted.path,
             admitted.body,
-            accept,
+            accept_of(http_request),
             admitted.content_type,
             receipts_of(http_request),
             admitted.payment,
+            replace(admitted.head, headers=traces),
         )
         return await self._handle(gate, request, http_request)
 
     async def pass_through(self, template: str, gates: Sequence[Gate], http_request: Request) -> Response:
         """Metadata and health: the upstream's answer unchanged."""
         self._set_protocol(gates, http_request)
-        self._matching_gates(gates, http_request)
+        gates = self._matching_gates(gates, http_request)
         path, caller = path_of(template, http_request), self._identify(template, http_request)
+        head = head_of(http_request, gates, self._ingress.policy.request_headers)
         with self._ingress.place(caller.name):
-            return _unchanged_response(await self._components.upstream.fetch(path))
+            answer = await self._components.upstream.fetch(path, head)
+        return _unchanged_response(gates[0].refused_answers.check_passing(answer, path))
 
     @staticmethod
     def _set_protocol(gates: Sequence[Gate], http_request: Request) -> ServingProtocol:
@@ -201,7 +217,8 @@ class _Handlers:
         matching = [
             gate
             for gate, service in services
-            if model in (None, service.model) and (version is None or version in service.versions)
+            if model in (None, service.model)
+            and (version is None or version in service.versions or gate.config.mode == SHADOW)
         ]
         if not matching:
             raise RouteRefused("there is no such model or version here")
@@ -228,8 +245,11 @@ class _Handlers:
         headers = {"www-authenticate": "Bearer"} if isinstance(error, CallerRefused) else {}
         if error.retry_after is not None:
             headers["retry-after"] = str(error.retry_after)
-        if isinstance(error, BodyTooSlow):
+        if isinstance(error, BodyTooSlow) or "expect" in http_request.headers:  # a body may never come
             headers["connection"] = "close"
+        if isinstance(error, UpstreamRefused):
+            headers |= dict(error.headers)
+            return Response(error.body, status_code=error.status, headers=headers, media_type=JSON)
         protocol, detail = http_request.scope.get(_PROTOCOL, self._default_protocol), str(error)
         body = (
             wire.encode_problem(error.problem, error.status, detail, protocol.error_member(detail))
@@ -261,24 +281,15 @@ def _routes(handlers: _Handlers, gates: Iterable[Gate]) -> Iterator[Route]:
     yield Route(wire.SETTLE_PATH, handlers.settle, methods=["POST"])
 
 
-def _cors(origins: tuple[str, ...]) -> list[Middleware]:
-    """Lets pages of these origins send requests and read the headers of the answers."""
-    return [
-        Middleware(
-            CORSMiddleware,
-            allow_origins=origins,
-            allow_methods=("GET", "POST"),
-            allow_headers=("Authorization", "Content-Type", "X-Api-Key", wire.ACCEPT_HEADER, wire.SETTLE_HEADER),
-            expose_headers=(wire.RECEIPT_HEADER, wire.AUTHENTICATE_HEADER),
-            max_age=_PREFLIGHT_SECONDS,
-        )
-    ]
+def _middleware(policy: IngressPolicy) -> Iterator[Middleware]:
+    yield Middleware(PageAccess, CorsPolicy(policy.cors_origins, policy.cors_headers, policy.cors_max_age))
+    if policy.root_path:
+        yield Middleware(BelowPrefix, policy.root_path)
 
 
 def application(components: AppComponents) -> Starlette:
     """The public application."""
     handlers = _Handlers(components)
-    origins = components.ingress.cors_origins
     app = Starlette(
         routes=list(_routes(handlers, components.gates.values())),
         exception_handlers={
@@ -288,7 +299,7 @@ def application(components: AppComponents) -> Starlette:
             ClientDisconnect: handlers.error_response,
             Exception: handlers.error_response,
         },
-        middleware=_cors(origins) if origins else (),
+        middleware=list(_middleware(components.ingress)),
     )
     app.router.redirect_slashes = False  # a redirect would be an answer to a route that is not listed
     return app

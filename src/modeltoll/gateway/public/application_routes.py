@@ -16,22 +16,28 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from starlette._utils import get_route_path
+from starlette.applications import Starlette
 from starlette.routing import compile_path
 
 from modeltoll import wire
 from modeltoll.errors import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from starlette.types import ASGIApp, Message, Scope
 
     from modeltoll.gateway.core.gate import Gate
 
-__all__ = ["OWN_PATHS", "ApplicationRoutes", "root_path_of"]
+__all__ = ["OWN_PATHS", "ApplicationRoutes", "applications_inside", "mark_guarded", "root_path_of"]
 
 OWN_PATHS = (wire.REDEEM_PATH, wire.SETTLE_PATH)  # the gateway's, which no application has
 _PROBE_SECONDS = 5.0
+_PROBE, _GUARDED = (
+    "modeltoll.probe",
+    "guarded",
+)  # key in the scope of a request that finds an endpoint, and its value there
+_MOST_LAYERS = 100  # of middleware
 _HOW = "write the path at which the router below TollMiddleware serves the model, or add TollMiddleware to the application that has this route"
 _UNSEEN = (
     "the application does not say which of its endpoints a request reaches (it is not made with Starlette or FastAPI, or a "
@@ -40,10 +46,28 @@ _UNSEEN = (
 )
 
 
+def applications_inside(app: ASGIApp) -> Iterator[ASGIApp]:
+    """An application, the one that it wraps, if it is a middleware, and so on; middleware keeps it as ``app``."""
+    inner: Any = app
+    for _ in range(_MOST_LAYERS):
+        if not callable(inner):
+            return
+        yield inner
+        inner = getattr(inner, "app", None)
+
+
 def root_path_of(app: ASGIApp, scope: Scope) -> str:
-    """The root path that the application's router will see: its own, else the server's."""
-    own = getattr(app, "root_path", None)
-    return own if isinstance(own, str) and own else str(scope.get("root_path", ""))
+    """The root path that the application's router will see: its own (``FastAPI(root_path=)``), else the server's."""
+    own = (getattr(inner, "root_path", "") for inner in applications_inside(app) if isinstance(inner, Starlette))
+    return next(filter(None, own), str(scope.get("root_path", "")))
+
+
+def mark_guarded(scope: Scope, *, is_guarded: bool) -> bool:
+    """Whether a request is the one that finds a model's endpoint, from another gateway; notes if this one guards the path."""
+    if _PROBE in scope and is_guarded:
+        scope[_PROBE] = _GUARDED
+        return True
+    return False
 
 
 class ApplicationRoutes:
@@ -62,6 +86,7 @@ class ApplicationRoutes:
         self._spellings = [_spelling_pattern(template) for template in sorted({*templates, *OWN_PATHS})]
         self._ends = [_spelling_pattern(_end(template)) for template in sorted(templates)]
         self._endpoints: list[Any] = []
+        self._is_found = False  # whether the endpoint of each model is known
 
     def path(self, scope: Scope) -> str:
         """The path of a request as the application's router will match it."""
@@ -103,7 +128,7 @@ class ApplicationRoutes:
         Raises:
             SettingsError: names each model that the application does not serve at its path, or does not say where.
         """
-        if self.exact_paths:
+        if self.exact_paths or self._is_found:
             return
         faults = [
             fault
@@ -112,10 +137,15 @@ class ApplicationRoutes:
         ]
         if faults:
             raise SettingsError(faults)
+        self._is_found = True
 
     async def _find(self, name: str, root_path: str, path: str) -> Iterable[str]:
         scope = _probe_scope(root_path, path)
         status = await self._probe(scope)
+        if scope[_PROBE] == _GUARDED:
+            return [
+                f"models.{name}: another TollMiddleware inside of this one guards POST {path}: remove one of the two"
+            ]
         if status == 404 and self._router_is_visible(scope):
             return [f"models.{name}: the application has no route for POST {path}; {_HOW}"]
         if scope.get("endpoint") is None:
@@ -160,6 +190,7 @@ def _probe_scope(root_path: str, path: str) -> Scope:
         "server": ("127.0.0.1", 80),
         "state": {},
         "extensions": {},
+        _PROBE: "",
     }
 
 

@@ -9,12 +9,15 @@ refused is read and discarded, so that its sender can read the refusal, but not 
 from __future__ import annotations
 
 import asyncio
+import re
 import resource
+from collections.abc import Sequence
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 __all__ = [
+    "CLOSE",
     "DISCARD_SECONDS",
     "FIRST_BYTE_SECONDS",
     "HEAD_SECONDS",
@@ -26,9 +29,12 @@ __all__ = [
 FIRST_BYTE_SECONDS = 30.0  # from the connection to the first byte of a request; proxies open some in advance
 HEAD_SECONDS = 10.0  # from the first byte of a request to the last one of its head
 MAX_HEAD_BYTES = 64 << 10  # of a request's line and headers, and of the trailers behind a body
+_MAX_PIPELINED = 16  # requests that wait for an earlier one; with more, the connection is not read
 DISCARD_SECONDS = 30.0  # for the rest of a request's body after its response
 
 
+CLOSE = (b"connection", b"close")  # a header
+_UPGRADE = re.compile(rb"(\r\n)upgrade:", re.IGNORECASE)
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
@@ -40,12 +46,14 @@ class HeadTimeoutProtocol(HttpToolsProtocol):
     """
 
     _timer: asyncio.TimerHandle | None = None
+    _before_newest: Sequence[RequestResponseCycle] = ()  # requests without a complete response, but for the newest
+    _in_head = True  # whether the next bytes belong to a head, as far as is known
     _head_bytes = 0  # that came since the last head or piece of a body was complete
 
     def data_received(self, data: bytes) -> None:
         """Bytes have arrived: close the connection where they belong to a head that is too large."""
         self._head_bytes += len(data)
-        super().data_received(data)
+        super().data_received(_without_upgrade(data) if self._in_head else data)
         if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
             cycle: RequestResponseCycle | None = self.cycle  # None before the first request
             if cycle is None or cycle.response_complete:
@@ -70,13 +78,16 @@ class HeadTimeoutProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The head is complete: stop the timer."""
         self._stop_timer()
-        self._head_bytes = 0
+        self._head_bytes, self._in_head = 0, False
+        before: RequestResponseCycle | None = self.cycle
         super().on_headers_complete()
+        if before is not None and before is not self.cycle and not before.response_complete:
+            self._note_pipelined(before)
 
     def on_message_complete(self) -> None:
         """The body is complete: stop the timer, which runs where the response was faster."""
         super().on_message_complete()
-        self._head_bytes = 0
+        self._head_bytes, self._in_head = 0, True
         self._stop_timer()
 
     def on_response_complete(self) -> None:
@@ -89,7 +100,26 @@ class HeadTimeoutProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection was closed: stop the timer."""
         self._stop_timer()
+        for cycle in self._before_newest:
+            if not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.message_event.set()
         super().connection_lost(exc)
+
+    def _note_pipelined(self, before: RequestResponseCycle) -> None:
+        """A request came before the response to the one before it.
+
+        uvicorn tells the newest request alone that the connection was closed, and stops reading, so that it does not notice.
+        """
+        self._before_newest = [cycle for cycle in (*self._before_newest, before) if not cycle.response_complete]
+        if len(self.pipeline) <= _MAX_PIPELINED:
+            self.flow.resume_reading()
+
+    def close_after_response(self) -> None:
+        """Close the connection after the response to the request that is being handled, if there is one, and say so in it."""
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            cycle.keep_alive = False
 
     def _start_timer(self, seconds: float) -> None:
         self._stop_timer()
@@ -99,6 +129,17 @@ class HeadTimeoutProtocol(HttpToolsProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _without_upgrade(data: bytes) -> bytes:
+    """The bytes of a head without an offer of another protocol, under another name.
+
+    Java's client offers ``h2c`` with each request. A server may ignore that (RFC 9110), but the parser drops the body.
+    """
+    if b"upgrade:" not in data.lower():
+        return data
+    head, end, rest = data.partition(b"\r\n\r\n")
+    return _UPGRADE.sub(rb"\1x-upgrade:", head) + end + rest
 
 
 def raise_file_limit() -> None:

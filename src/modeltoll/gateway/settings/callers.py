@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from modeltoll.gateway.settings.field_types import HashedKey, Network, Person, WideIPv4, WideIPv6, each_once
+from modeltoll.gateway.settings.field_types import HashedKey, Person, Proxy, WideIPv4, WideIPv6, each_once
 from modeltoll.gateway.settings.served_models import SettingsPart
 
 __all__ = [
@@ -189,9 +189,9 @@ class CallerSettings(SettingsPart):
         validate_default=True,
         description="Tiers by name. `exempt`, `discounted` (half the price), `normal` and `strict` (four times the price) exist; members that are given here are added to them. Other names make new tiers.",
     )
-    trusted_proxies: tuple[Network, ...] = Field(
+    trusted_proxies: tuple[Proxy, ...] = Field(
         (),
-        description="Networks whose `X-Forwarded-For` is used. The caller is the rightmost address in it that is in none of them. Without any the header is ignored.",
+        description="Networks of proxies whose `X-Forwarded-For` or `Forwarded` is used; `unix` for proxies that ask over a Unix socket. The caller is the rightmost address that is in none of them; where an entry cannot be read, such as `unknown`, or the two headers do not agree, it is the nearest proxy known. Without any proxy listed the headers are ignored.",
     )
     prefixes: PrefixSettings = PrefixSettings()
     long_standing_days: float = Field(

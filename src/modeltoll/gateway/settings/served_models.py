@@ -1,4 +1,4 @@
-"""Settings of one model: its output, its measures, its puzzles."""
+"""Settings of one model: its measures, its puzzles."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from modeltoll.gateway.protocols.registry import PROTOCOLS
-from modeltoll.gateway.settings.field_types import SettingsPart, VersionName, each_once, known_in
+from modeltoll.gateway.settings.field_types import QueryName, SettingsPart, VersionName, each_once, known_in
 from modeltoll.gateway.settings.model_inputs import InputSettings, JsonPathSettings, NamedInput
+from modeltoll.gateway.settings.model_output import OutputSettings
 from modeltoll.leak.registry import MEASURES
 from modeltoll.names import ARGON2ID, SHA256
 from modeltoll.puzzle.registry import PUZZLES
@@ -26,61 +27,6 @@ PuzzleName = Annotated[str, known_in(PUZZLES)]
 
 def _listed(names: Iterable[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
-
-
-class OutputSettings(SettingsPart):
-    """The output that shows the model.
-
-    Nothing is guessed: an answer that does not hold what is declared here becomes a 502.
-    """
-
-    name: str = Field("", description="Name of the output. Required for `oip`.")
-    kind: Literal["probabilities", "logits", "labels", "embeddings", "tokens"] = Field(
-        description="What it holds: `probabilities` (each row sums to 1 within 0.001), `logits`, `labels` (whole numbers from 0), `embeddings`, or `tokens` of OpenAI's API."
-    )
-    classes: int | None = Field(
-        None,
-        ge=2,
-        description="Number of classes. Checked where it is given; required for `labels` and with `partial`.",
-    )
-    labels: tuple[str, ...] = Field(
-        (),
-        description="Names of the classes, in the order of the measures' private data. Required for protocol `labels`.",
-    )
-    partial: bool = Field(
-        False,
-        description="Whether answers show only the largest probabilities. Needs `classes`. Probabilities that are not shown are charged as the largest entropy that they can have.",
-    )
-    unmeasured: tuple[str, ...] = Field(
-        (),
-        description="Other outputs that may go out unmeasured beside it, such as a label. An answer with any further output is not released, because that output would not be charged.",
-    )
-
-    logprobs: Literal["raw", "tempered"] = Field(
-        "tempered",
-        description="How the model server of a chat reports log-probabilities: `raw`, of the model itself, whatever the request's temperature (vLLM by default, llama.cpp), or `tempered`, of what it samples from (SGLang, Text Generation Inference). With `tempered` a request must leave temperature, `top_p`, penalties and biases at their neutral values, because the price would depend on them.",
-    )
-
-    @model_validator(mode="after")
-    def _classes_are_known(self) -> OutputSettings:
-        if self.labels and (len(self.labels) < 2 or self.classes not in (None, len(self.labels))):
-            raise ValueError("labels are fewer than 2, or not as many as classes; list each of them once")
-        if self.kind == "labels" and self.number_of_classes is None:
-            raise ValueError("kind is labels: say how many classes there are")
-        if self.partial and (self.kind != "probabilities" or self.number_of_classes is None):
-            raise ValueError("partial is for probabilities, and needs classes: say how many there are")
-        return self
-
-    @field_validator("labels")
-    @classmethod
-    def _labels_once(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
-        each_once(labels, "a label")
-        return labels
-
-    @property
-    def number_of_classes(self) -> int | None:
-        """As declared, or as many as there are labels."""
-        return self.classes or len(self.labels) or None
 
 
 class MeasureSettings(SettingsPart):
@@ -226,6 +172,14 @@ class ModelSettings(SettingsPart):
     allow_members: tuple[str, ...] = Field(
         (),
         description="Members and parameters of requests that are served beside those that the protocol knows. Their values are part of each row's identity in the ledger. All others are refused, because they could change what the model answers.",
+    )
+    allow_query: tuple[QueryName, ...] = Field(
+        (),
+        description="Names of query parameters of requests that are passed on to the model server, such as `threshold`, beside those that the protocol knows. Their values are part of each row's identity in the ledger. All others are refused with 400, because they could change what the model answers.",
+    )
+    batched: bool = Field(
+        True,
+        description="Whether tensors of `oip` have the rows as their first dimension. `false` is for models without a batch dimension (Triton: `max_batch_size: 0`, and shapes that do not begin with -1): a request is then one row, and so is its answer.",
     )
     mode: Literal["enforce", "shadow"] = Field(
         "enforce",

@@ -16,7 +16,6 @@ from modeltoll.gateway.setup.plugin_exceptions import plugin_exceptions
 from modeltoll.gateway.setup.sample_requests import sample_request
 from modeltoll.ledger.from_url import ledger_spec, open_ledger
 from modeltoll.pricing.conformal_tariff import ConformalTariff
-from modeltoll.records import READINESS_PROBE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -93,7 +92,7 @@ async def _ledger(settings: Settings) -> tuple[str, str]:
         return "in memory: forgotten when the gateway stops", ""
     try:
         async with open_ledger(settings.ledger.url, create=False) as ledger:
-            await ledger.account(READINESS_PROBE, "none")
+            await ledger.check_writable()
     except LedgerError as error:
         if str(error).startswith(_NONE_YET):
             return "not there yet: made when the gateway starts", ""

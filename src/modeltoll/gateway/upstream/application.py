@@ -3,42 +3,106 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from starlette._utils import get_route_path
 
 from modeltoll import wire
-from modeltoll.errors import AnswerError, UpstreamError
+from modeltoll.errors import UpstreamError, UpstreamTimeout
 from modeltoll.gateway.protocols.protocol import JSON
-from modeltoll.records import Answer
+from modeltoll.gateway.upstream.application_exchange import ApplicationExchange
+from modeltoll.gateway.upstream.upstream import NO_HEAD
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-    from starlette.types import ASGIApp, Message, Scope
+    from starlette.types import ASGIApp, Scope
 
-__all__ = ["ApplicationUpstream", "caller_scope"]
+    from modeltoll.gateway.upstream.upstream import RequestHead
+    from modeltoll.records import Answer
 
-caller_scope: ContextVar[Scope] = ContextVar("modeltoll_scope")  # of the request that the gateway handles
-_BODY_HEADERS = (b"content-length", b"content-type", b"transfer-encoding", b"accept-encoding")
+__all__ = ["ApplicationUpstream", "CallerRequest", "is_gateway_call"]
+
+_BODY_HEADERS = (b"content-length", b"content-type", b"transfer-encoding", b"accept-encoding", b"expect")
 _BINARY = wire.BINARY_HEADER.lower().encode()
 _NO_SCOPE: Scope = {"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "scheme": "http", "headers": []}
+_CALLS = "modeltoll.calls"  # key in the scope of a call of the application: the gateway makes it
+_ROUTED = ("endpoint", "route", "router", "path_params")  # keys that routers write into a scope
+_LEAVING_SECONDS = 0.5  # between a disconnect that the application sees, and its cancellation
+
+
+@dataclass(slots=True)
+class CallerRequest:
+    """A request that the gateway handles: the caller's scope, and the calls of the application for it.
+
+    ``reached`` is what the application's router wrote into the scope of the latest call: its endpoint and route, for what
+    is around the gateway and counts or traces requests by their route. Some of the ``calls`` may run still.
+    """
+
+    scope: Scope
+    reached: dict[str, Any] = field(default_factory=dict)
+    calls: list[asyncio.Task[None]] = field(default_factory=list)
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """While the block lasts, calls of the application are for this request."""
+        token = _caller_request.set(self)
+        try:
+            yield
+        finally:
+            _caller_request.reset(token)
+
+    async def finish(self) -> None:
+        """Wait for what the application does after its response; raises what the application has raised.
+
+        The caller's answer is out by then. The exception is for the server around, which logs it as any other of the
+        application's.
+        """
+        if self.calls:
+            await asyncio.wait(self.calls)
+        for call in self.calls:
+            if not call.cancelled() and (error := call.exception()) is not None:
+                raise error
+
+    def cancel(self) -> None:
+        """Cancel what the application still does for this request."""
+        for call in self.calls:
+            call.cancel()
+
+
+_caller_request: ContextVar[CallerRequest] = ContextVar("modeltoll_caller_request")
+
+
+def is_gateway_call(scope: Scope) -> bool:
+    """Whether a gateway calls the application with this scope."""
+    return _CALLS in scope
 
 
 class ApplicationUpstream:
     """The protected application as an upstream.
 
-    ``max_body`` bounds an answer in bytes. ``on_predicted`` gets the scope of each prediction, as the application leaves it.
+    ``max_body`` bounds an answer in bytes, ``timeout`` is the longest time in seconds until an answer is complete.
+    ``on_predicted`` gets the scope of each prediction, as the application leaves it. ``answer_headers``: names, in small
+    letters, of the answer's headers that are passed on.
     """
 
     def __init__(
-        self, app: ASGIApp, max_body: int = 64 << 20, on_predicted: Callable[[Scope], None] | None = None
+        self,
+        app: ASGIApp,
+        max_body: int = 64 << 20,
+        on_predicted: Callable[[Scope], None] | None = None,
+        timeout: float = 30.0,
+        answer_headers: tuple[str, ...] = (),
     ) -> None:
         self._app = app
         self._max_body = max_body
         self._on_predicted = on_predicted
+        self._timeout = timeout
+        self._answer_headers = answer_headers
 
     async def open(self) -> None:
         """Nothing to open."""
@@ -46,23 +110,32 @@ class ApplicationUpstream:
     async def close(self) -> None:
         """Nothing to close."""
 
-    async def predict(self, path: str, body: bytes, content_type: str = JSON) -> Answer:
+    async def predict(self, path: str, body: bytes, content_type: str = JSON, head: RequestHead = NO_HEAD) -> Answer:
         """See ``Upstream.predict``."""
-        scope = self._scope("POST", path, body, wire.content_headers(content_type))
+        scope = self._scope("POST", path, body, (head, wire.content_headers(content_type)))
         try:
             return await self._ask(scope, body)
         finally:
             if self._on_predicted is not None:
                 self._on_predicted(scope)
+            if (request := _caller_request.get(None)) is not None:
+                request.reached = {name: scope[name] for name in _ROUTED if name in scope}
 
-    async def fetch(self, path: str) -> Answer:
+    async def fetch(self, path: str, head: RequestHead = NO_HEAD) -> Answer:
         """See ``Upstream.fetch``."""
-        return await self._ask(self._scope("GET", path, b"", {}), b"")
+        return await self._ask(self._scope("GET", path, b"", (head, {})), b"")
 
-    def _scope(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> Scope:
-        """The caller's scope with this request in it. ``path`` is put where the caller's path was, below any root path."""
-        caller = caller_scope.get(_NO_SCOPE)
-        kept = [pair for pair in caller["headers"] if pair[0] not in (*_BODY_HEADERS, _BINARY)]
+    def _scope(self, method: str, path: str, body: bytes, sent: tuple[RequestHead, dict[str, str]]) -> Scope:
+        """The caller's scope with this request in it. ``path`` is put where the caller's path was, below any root path.
+
+        ``sent``: the head, of which the query is used, for all headers of the caller are kept; and the body's headers.
+        The application and what is around the gateway share ``request.state``. The server's extensions are left out: a
+        response by one of them would not be seen here.
+        """
+        head, headers = sent
+        request = _caller_request.get(None)
+        caller = _NO_SCOPE if request is None else request.scope
+        kept = [(name, value) for name, value in caller["headers"] if name.lower() not in (*_BODY_HEADERS, _BINARY)]
         own = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
         full = _prefix(caller) + path
         return {
@@ -70,76 +143,45 @@ class ApplicationUpstream:
             "method": method,
             "path": full,
             "raw_path": quote(full, safe="/:@!$&'()*+,;=~").encode(),
-            "query_string": b"",
+            "query_string": head.query.encode("ascii"),
             "headers": [*kept, *own, (b"content-length", b"%d" % len(body))],
-            "state": dict(caller.get("state", {})),
+            "state": caller.get("state", {}),
+            "extensions": {},
+            _CALLS: True,
         }
 
     async def _ask(self, scope: Scope, body: bytes) -> Answer:
-        exchange = _Exchange(body, self._max_body)
+        """Call the application, and return its response as soon as that is complete; what it does afterwards runs on.
+
+        A caller that hangs up, and an answer that takes too long, are a disconnect to the application. If it does not end
+        soon after that, it is cancelled.
+        """
+        exchange = ApplicationExchange(body, self._max_body, self._answer_headers)
+        call = asyncio.create_task(self._call(scope, exchange))
+        request = _caller_request.get(None)
+        if request is not None:
+            request.calls.append(call)
         try:
-            await self._app(scope, exchange.receive, exchange.send)
-        except AnswerError:
-            raise
-        except Exception as error:
+            async with asyncio.timeout(self._timeout):
+                await exchange.ended.wait()
+        except TimeoutError:
+            raise UpstreamTimeout("the application did not answer in time") from None
+        finally:
+            if not exchange.is_complete:
+                exchange.disconnect()
+                asyncio.get_running_loop().call_later(_LEAVING_SECONDS, call.cancel)
+        if call.done() and not exchange.is_complete and (error := call.exception()) is not None:
             raise UpstreamError("the application failed", private=repr(error)) from error
         return exchange.answer()
+
+    async def _call(self, scope: Scope, exchange: ApplicationExchange) -> None:
+        try:
+            await self._app(scope, exchange.receive, exchange.send)
+        finally:
+            exchange.ended.set()
 
 
 def _prefix(scope: Scope) -> str:
     """What stands in a scope's path before the path that the routes see."""
     path: str = scope.get("path", "")
     return path[: len(path) - len(get_route_path(scope))] if path else ""
-
-
-class _Exchange:
-    """One request to the application, and its response."""
-
-    def __init__(self, body: bytes, max_body: int) -> None:
-        self._body: bytes | None = body
-        self._left = self._max_body = max_body
-        self._start: Message | None = None
-        self._chunks: list[bytes] = []
-        self._complete = asyncio.Event()
-
-    async def receive(self) -> Message:
-        """See ASGI: the whole body, and a disconnect once the response is complete."""
-        body, self._body = self._body, None
-        if body is not None:
-            return {"type": "http.request", "body": body, "more_body": False}
-        await self._complete.wait()
-        return {"type": "http.disconnect"}
-
-    async def send(self, message: Message) -> None:
-        """See ASGI: collects the response.
-
-        Raises:
-            AnswerError: the response is larger than the limit.
-        """
-        if message["type"] == "http.response.start":
-            self._start = message
-        elif message["type"] == "http.response.body":
-            self._chunks.append(bytes(message.get("body", b"")))
-            self._left -= len(self._chunks[-1])
-            if self._left < 0:
-                raise AnswerError(f"the application's answer is larger than {self._max_body} bytes")
-            if not message.get("more_body", False):
-                self._complete.set()
-
-    def answer(self) -> Answer:
-        """The response.
-
-        Raises:
-            UpstreamError: the application did not send a complete response.
-            AnswerError: the response is compressed, or its content type cannot be passed on.
-        """
-        if self._start is None or not self._complete.is_set():
-            raise UpstreamError("the application did not complete its response")
-        headers = {name.lower().decode("latin-1"): value.decode("latin-1") for name, value in self._start["headers"]}
-        if headers.get("content-encoding", "identity") != "identity":
-            raise AnswerError("the application's answer is compressed, though it was not asked for")
-        content_type = headers.get("content-type", "application/octet-stream")
-        if not (content_type.isascii() and content_type.isprintable()):
-            raise AnswerError("the application's content type cannot be read")
-        folded = wire.with_binary_length(content_type, headers.get(wire.BINARY_HEADER.lower()))
-        return Answer(int(self._start["status"]), folded, b"".join(self._chunks))

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from modeltoll.errors import UpstreamBusy
 from modeltoll.gateway.protocols.protocol import JSON
+from modeltoll.gateway.upstream.upstream import NO_HEAD
 
 if TYPE_CHECKING:
-    from modeltoll.gateway.upstream.upstream import Upstream
+    from modeltoll.gateway.upstream.upstream import RequestHead, Upstream
     from modeltoll.records import Answer
 
 __all__ = ["BoundedUpstream"]
@@ -26,6 +27,7 @@ class BoundedUpstream:
 
     def __init__(self, upstream: Upstream, *, max_concurrent: int, max_waiting: int, max_wait_seconds: float) -> None:
         self._upstream = upstream
+        self._max_concurrent = max_concurrent
         self._slots = asyncio.Semaphore(max_concurrent)
         self._max_waiting = max_waiting
         self._max_wait_seconds = max_wait_seconds
@@ -34,20 +36,21 @@ class BoundedUpstream:
 
     async def open(self) -> None:
         """See ``Upstream.open``."""
+        self._slots, self.active, self.waiting = asyncio.Semaphore(self._max_concurrent), 0, 0  # of this event loop
         await self._upstream.open()
 
     async def close(self) -> None:
         """See ``Upstream.close``."""
         await self._upstream.close()
 
-    async def predict(self, path: str, body: bytes, content_type: str = JSON) -> Answer:
+    async def predict(self, path: str, body: bytes, content_type: str = JSON, head: RequestHead = NO_HEAD) -> Answer:
         """See ``Upstream.predict``; raises ``UpstreamBusy`` where the queue is full, or the wait too long."""
         async with self._slot():
-            return await self._upstream.predict(path, body, content_type)
+            return await self._upstream.predict(path, body, content_type, head)
 
-    async def fetch(self, path: str) -> Answer:
+    async def fetch(self, path: str, head: RequestHead = NO_HEAD) -> Answer:
         """See ``Upstream.fetch``."""
-        return await self._upstream.fetch(path)
+        return await self._upstream.fetch(path, head)
 
     @asynccontextmanager
     async def _slot(self) -> AsyncIterator[None]:

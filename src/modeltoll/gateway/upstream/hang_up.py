@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 from modeltoll.errors import CallerGone
 from modeltoll.gateway.protocols.protocol import JSON
+from modeltoll.gateway.upstream.upstream import NO_HEAD
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from modeltoll.gateway.upstream.upstream import Upstream
+    from modeltoll.gateway.upstream.upstream import RequestHead, Upstream
     from modeltoll.records import Answer
 
 __all__ = ["HangUpUpstream", "caller_present"]
@@ -45,12 +46,12 @@ class HangUpUpstream:
         """See ``Upstream.close``."""
         await self._upstream.close()
 
-    async def predict(self, path: str, body: bytes, content_type: str = JSON) -> Answer:
+    async def predict(self, path: str, body: bytes, content_type: str = JSON, head: RequestHead = NO_HEAD) -> Answer:
         """See ``Upstream.predict``."""
         gone = _gone.get(None)
         if gone is None:
-            return await self._upstream.predict(path, body, content_type)
-        asking = asyncio.ensure_future(self._upstream.predict(path, body, content_type))
+            return await self._upstream.predict(path, body, content_type, head)
+        asking = asyncio.ensure_future(self._upstream.predict(path, body, content_type, head))
         try:
             await asyncio.wait((asking, gone), return_when=asyncio.FIRST_COMPLETED)
             if asking.done():
@@ -61,6 +62,6 @@ class HangUpUpstream:
                 await asyncio.wait((asking,))
         raise CallerGone("the caller has gone")
 
-    async def fetch(self, path: str) -> Answer:
+    async def fetch(self, path: str, head: RequestHead = NO_HEAD) -> Answer:
         """See ``Upstream.fetch``."""
-        return await self._upstream.fetch(path)
+        return await self._upstream.fetch(path, head)

@@ -3,29 +3,55 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import aiohttp
+from yarl import URL
 
 from modeltoll import wire
-from modeltoll.errors import AnswerError, UpstreamError, UpstreamTimeout
+from modeltoll.errors import UpstreamError, UpstreamTimeout
 from modeltoll.gateway.protocols.protocol import JSON
 from modeltoll.gateway.upstream.http_attempt import Attempt, NotingConnector, attempt
-from modeltoll.records import Answer
+from modeltoll.gateway.upstream.read_answer import read_answer
+from modeltoll.gateway.upstream.upstream import NO_HEAD
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Mapping
 
-__all__ = ["HttpUpstream"]
+    from modeltoll.gateway.upstream.upstream import RequestHead
+    from modeltoll.records import Answer
 
-_KEEP_SECONDS = 4.0  # below the 5 s after which common servers close an idle connection
+__all__ = ["HttpOptions", "HttpUpstream"]
+
+_MAX_HEADER_BYTES = 32 << 10  # of one line of an answer's head
+
+
+@dataclass(frozen=True, slots=True)
+class HttpOptions:
+    """How a model server is connected to.
+
+    ``connections``: the most at once. ``keep_alive``: seconds for which an idle one is kept; less than the server keeps it,
+    and 0 for a new connection for each request. ``tls``: for ``https``, in place of the system's authorities.
+    ``answer_headers``: names, in small letters, of the answer's headers that are passed on.
+    """
+
+    connections: int = 64
+    keep_alive: float = 4.0
+    tls: ssl.SSLContext | None = None
+    answer_headers: tuple[str, ...] = ()
+
+
+_DEFAULT_OPTIONS = HttpOptions()
 
 
 class HttpUpstream:
     """An HTTP server, through a pool of kept connections.
 
     ``timeout`` is in seconds, for one request from connecting to the last byte of its answer; ``max_body`` bounds an
-    answer in bytes. ``headers`` returns headers to add to each request. A request that meets a connection which the
+    answer in bytes. ``headers`` returns headers, with names in small letters, to add to each request; they replace those
+    of a request's head. A request that meets a connection which the
     server has just closed is sent once more, on a new connection; ``on_retry`` is then called. A prediction changes
     nothing in the server, so that it may be asked for twice.
     """
@@ -35,14 +61,14 @@ class HttpUpstream:
         url: str,
         *,
         timeout: float = 30.0,
-        connections: int = 64,
         max_body: int = 64 << 20,
         headers: Callable[[], Mapping[str, str]] = dict,
         on_retry: Callable[[], None] = lambda: None,
+        options: HttpOptions = _DEFAULT_OPTIONS,
     ) -> None:
         self._url = url.rstrip("/")
         self._timeout = timeout
-        self._connections = connections
+        self._options = options
         self._max_body = max_body
         self._headers = headers
         self._on_retry = on_retry
@@ -51,8 +77,11 @@ class HttpUpstream:
 
     async def open(self) -> None:
         """Create the pool; connections are opened on demand."""
-        self._session = _session(NotingConnector(limit=self._connections, keepalive_timeout=_KEEP_SECONDS))
-        self._retry_session = _session(NotingConnector(limit=self._connections, force_close=True))
+        options = self._options
+        tls = True if options.tls is None else options.tls
+        kept = {"keepalive_timeout": options.keep_alive} if options.keep_alive else {"force_close": True}
+        self._session = _session(NotingConnector(limit=options.connections, ssl=tls, **kept))
+        self._retry_session = _session(NotingConnector(limit=options.connections, ssl=tls, force_close=True))
 
     async def close(self) -> None:
         """Close the pool."""
@@ -61,15 +90,21 @@ class HttpUpstream:
             if session is not None:
                 await session.close()
 
-    async def predict(self, path: str, body: bytes, content_type: str = JSON) -> Answer:
+    async def predict(self, path: str, body: bytes, content_type: str = JSON, head: RequestHead = NO_HEAD) -> Answer:
         """See ``Upstream.predict``."""
-        return await self._ask("POST", path, body, {**self._headers(), **wire.content_headers(content_type)})
+        headers = {**head.all_headers, **self._headers(), **wire.content_headers(content_type)}
+        return await self._ask("POST", self._target(path, head), body, headers)
 
-    async def fetch(self, path: str) -> Answer:
+    async def fetch(self, path: str, head: RequestHead = NO_HEAD) -> Answer:
         """See ``Upstream.fetch``."""
-        return await self._ask("GET", path, None, self._headers())
+        return await self._ask("GET", self._target(path, head), None, {**head.all_headers, **self._headers()})
 
-    async def _ask(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
+    def _target(self, path: str, head: RequestHead) -> URL:
+        """The URL of a path, and the head's query exactly as it was read."""
+        url = URL(self._url + path)
+        return URL(f"{url}?{head.query}", encoded=True) if head.query else url
+
+    async def _ask(self, method: str, url: URL, body: bytes | None, headers: Mapping[str, str]) -> Answer:
         session, retry_session = self._session, self._retry_session
         if session is None or retry_session is None:
             raise UpstreamError("the gateway is not open")
@@ -78,46 +113,25 @@ class HttpUpstream:
         try:
             async with asyncio.timeout(self._timeout):
                 try:
-                    return await self._send(session, method, path, body, headers)
+                    return await self._send(session, method, url, body, headers)
                 except (aiohttp.ClientConnectionError, OSError):
                     if not noted.repeatable:
                         raise
                 self._on_retry()
-                return await self._send(retry_session, method, path, body, headers)
+                return await self._send(retry_session, method, url, body, headers)
         except TimeoutError:
             raise UpstreamTimeout("the model server did not answer in time") from None
         except (aiohttp.ClientError, asyncio.IncompleteReadError, OSError) as error:
-            raise UpstreamError("the model server does not answer", private=repr(error)) from None
+            reason = f"{type(error).__name__}: {error}"  # whose repr would show the request's headers
+            raise UpstreamError("the model server does not answer", private=reason) from None
         finally:
             attempt.reset(token)
 
     async def _send(
-        self, session: aiohttp.ClientSession, method: str, path: str, body: bytes | None, headers: Mapping[str, str]
+        self, session: aiohttp.ClientSession, method: str, url: URL, body: bytes | None, headers: Mapping[str, str]
     ) -> Answer:
-        async with session.request(
-            method, self._url + path, data=body, headers=headers, allow_redirects=False
-        ) as response:
-            return await self._read(response)
-
-    async def _read(self, response: aiohttp.ClientResponse) -> Answer:
-        headers = response.headers
-        if headers.get("Content-Encoding", "identity") != "identity":
-            raise AnswerError("the model server's answer is compressed, though it was not asked for")
-        content_type = headers.get("Content-Type", "application/octet-stream")
-        if not (content_type.isascii() and content_type.isprintable()):
-            raise AnswerError("the model server's content type cannot be read")
-        too_large = AnswerError(f"the model server's answer is larger than {self._max_body} bytes")
-        if (response.content_length or 0) > self._max_body:
-            raise too_large
-        chunks: list[bytes] = []
-        size = 0
-        async for chunk in response.content.iter_any():
-            size += len(chunk)
-            if size > self._max_body:
-                raise too_large
-            chunks.append(chunk)
-        folded = wire.with_binary_length(content_type, headers.get(wire.BINARY_HEADER))
-        return Answer(response.status, folded, b"".join(chunks))
+        async with session.request(method, url, data=body, headers=headers, allow_redirects=False) as response:
+            return await read_answer(response, self._max_body, self._options.answer_headers)
 
 
 def _session(connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
@@ -128,6 +142,8 @@ def _session(connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={"Accept": "*/*", "Accept-Encoding": "identity"},
         auto_decompress=False,
+        max_line_size=_MAX_HEADER_BYTES,
+        max_field_size=_MAX_HEADER_BYTES,
     )
     session._retry_connection = False  # aiohttp would send a GET again besides  # noqa: SLF001
     return session

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from modeltoll.gateway.protocols.protocol import JSON
@@ -9,7 +10,29 @@ from modeltoll.gateway.protocols.protocol import JSON
 if TYPE_CHECKING:
     from modeltoll.records import Answer
 
-__all__ = ["Upstream"]
+__all__ = ["NO_HEAD", "RequestHead", "Upstream"]
+
+
+@dataclass(frozen=True, slots=True)
+class RequestHead:
+    """What of a request's URL and headers goes to the model server.
+
+    ``query`` is percent-encoded, without its question mark. ``headers`` are pairs of a name in small letters and a value,
+    which say nothing to the model (identifiers of traces). ``read_headers`` are pairs that the model may read: they, like
+    the query, are part of every row's fingerprint.
+    """
+
+    query: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+    read_headers: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def all_headers(self) -> dict[str, str]:
+        """The headers of both kinds."""
+        return dict((*self.headers, *self.read_headers))
+
+
+NO_HEAD = RequestHead()
 
 
 class Upstream(Protocol):
@@ -21,9 +44,10 @@ class Upstream(Protocol):
     async def close(self) -> None:
         """Close all connections."""
 
-    async def predict(self, path: str, body: bytes, content_type: str = JSON) -> Answer:
+    async def predict(self, path: str, body: bytes, content_type: str = JSON, head: RequestHead = NO_HEAD) -> Answer:
         """Post a request body to a path and return the server's answer, whatever its status.
 
+        ``Answer.headers`` are those of the answer that may be passed on.
         Content types are those of ``wire.with_binary_length``.
 
         Raises:
@@ -31,5 +55,5 @@ class Upstream(Protocol):
             AnswerError: the answer is larger than the limit, compressed, or of a content type that cannot be passed on.
         """
 
-    async def fetch(self, path: str) -> Answer:
+    async def fetch(self, path: str, head: RequestHead = NO_HEAD) -> Answer:
         """Get a path; otherwise as ``predict``."""
