@@ -146,6 +146,14 @@ def test_a_refusal_of_the_model_server_is_the_callers_to_read(harness):
     assert harness.account() is None
 
 
+@pytest.mark.parametrize("status", [201, 202, 204, 206, 226])
+def test_another_success_than_200_is_not_released_in_enforce_mode(harness, status):
+    harness.upstream.handler = lambda path, body: replace(harness.answer([[0.97, 0.01, 0.01, 0.01]]), status=status)
+    with pytest.raises(AnswerError) as caught:
+        harness.handle(harness.infer_body([1, 2]))
+    assert f"status {status}" in caught.value.private
+
+
 SCORES = {
     "not summing to 1": [[0.5, 0.1, 0.1, 0.1]],
     "negative": [[1.2, -0.2, 0, 0]],

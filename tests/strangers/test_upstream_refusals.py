@@ -62,14 +62,18 @@ class Server:
     """A model server whose next responses a test writes: (status, headers, document); afterwards it answers chats."""
 
     def __init__(self):
-        self.script, self.asked = [], 0
+        self.script, self.asked, self.otherwise = [], 0, (200, {}, COMPLETION)
 
     def then(self, *responses):
-        self.script, self.asked = list(responses), 0
+        self.script, self.asked, self.otherwise = list(responses), 0, (200, {}, COMPLETION)
+
+    def always(self, response):
+        self.then()
+        self.otherwise = response
 
     async def say(self, request):
         self.asked += 1
-        status, headers, document = self.script.pop(0) if self.script else (200, {}, COMPLETION)
+        status, headers, document = self.script.pop(0) if self.script else self.otherwise
         if isinstance(document, bytes):
             return Response(document, status, headers)
         return JSONResponse(document, status, headers)
@@ -101,7 +105,7 @@ def test_a_status_is_kept_with_the_servers_own_error(setup, status):
     error = {
         "error": {"message": "too long by 12 tokens", "type": "some_error", "param": "messages", "code": "too_long"}
     }
-    server.then(*((status, {}, error),) * 2)
+    server.always((status, {}, error))
     direct, found = chat(url), chat(gate.url)
     assert (found.status_code, found.json()) == (status, error)
     assert found.json() == direct.json()
@@ -110,7 +114,7 @@ def test_a_status_is_kept_with_the_servers_own_error(setup, status):
 @pytest.mark.parametrize(("status", "becomes"), [(410, 404), (418, 400), (451, 400), (529, 503)])
 def test_another_status_becomes_the_one_that_clients_know(setup, status, becomes):
     server, _, gate = setup
-    server.then((status, {}, {"error": {"message": "no"}}))
+    server.always((status, {}, {"error": {"message": "no"}}))
     assert chat(gate.url).status_code == becomes
 
 
@@ -185,7 +189,7 @@ PREDICTIONS = [
 @pytest.mark.parametrize("status", [400, 422, 429, 503])
 def test_an_error_carries_no_prediction(setup, document, status):
     server, _, gate = setup
-    server.then((status, {}, document))
+    server.always((status, {}, document))
     found = chat(gate.url)
     assert found.status_code == status
     for part in ("93117", "06883", "6.88", 'scores":'):
@@ -199,7 +203,7 @@ def test_a_text_that_is_hidden_by_the_settings_reaches_nobody(tmp_path):
     with serving(server.application()) as url:
         section = {"url": url, "error_texts": False}
         with served_gateway(tmp_path, section, {"chat": CHAT}) as gate:
-            server.then((422, {"Retry-After": "1"}, {"error": {"message": "it is a cat", "code": "cat"}}))
+            server.always((422, {"Retry-After": "1"}, {"error": {"message": "it is a cat", "code": "cat"}}))
             found = chat(gate.url)
     assert (found.status_code, found.headers["retry-after"], "cat" in found.text) == (422, "1", False)
 
@@ -247,7 +251,7 @@ def test_the_sdk_raises_the_same_error(keyed):
             "param": "model",
             "code": "model_not_found",
         }
-        server.then((404, {}, {"error": error}))
+        server.always((404, {}, {"error": error}))
         with sdk(base) as client, pytest.raises(openai.NotFoundError) as caught:
             client.chat.completions.create(model="chat", messages=HELLO)
         raised.append((str(caught.value), caught.value.body))

@@ -43,10 +43,12 @@ ANSWERED = {
     "200 without a reason": response(status="200"),
     "latin letters in a header": response(SCORES, "X-Name: M\u00fcller"),
 }
-BAD_GATEWAY = {
+OTHER_SUCCESS = {
     "204": b"HTTP/1.1 204 No Content\r\n\r\n",
     "205": b"HTTP/1.1 205 Reset Content\r\nContent-Length: 0\r\n\r\n",
     "206": response(status="206 Partial Content"),
+}
+BAD_GATEWAY = {
     "301": response(b"", "Location: https://elsewhere.example/predict", status="301 Moved Permanently"),
     "307": response(b"", "Location: /predict/", status="307 Temporary Redirect"),
     "304": b"HTTP/1.1 304 Not Modified\r\n\r\n",
@@ -111,6 +113,13 @@ def test_a_response_that_is_no_answer_is_a_bad_gateway_in_the_protocols_shape(as
     assert "secret" not in found.text
     assert "elsewhere" not in found.text
     assert "location" not in found.headers
+
+
+@pytest.mark.parametrize(("status", "reply"), OTHER_SUCCESS.items())
+def test_another_success_passes_in_shadow_mode(ask, status, reply):
+    """Shadow mode lets everything pass that the model server answers; see ``tests/gateway/test_gate.py`` for enforce mode."""
+    found, asked = ask(reply)
+    assert (str(found.status_code), asked) == (status, 1)
 
 
 def test_the_log_says_where_a_redirect_goes(ask, caplog):
