@@ -16,7 +16,7 @@ from modeltoll.gateway.core.padding import MOST_BYTES
 from modeltoll.gateway.core.refused_answers import DEFAULT_REFUSALS
 from modeltoll.gateway.protocols.protocol import JSON
 from modeltoll.gateway.upstream.upstream import NO_HEAD
-from modeltoll.leak.measure import LARGEST_INPUT, clean_measure, input_width
+from modeltoll.leak.measure import clean_measure, input_width
 from modeltoll.names import EMBEDDINGS
 from modeltoll.records import Account, Leaks
 
@@ -140,8 +140,7 @@ class ServedModel:
             for width in filter(None, map(input_width, self.measures)):
                 if parsed.inputs.shape[1] != width:
                     raise RequestError(f"a row has {parsed.inputs.shape[1]} numbers where the model takes {width}")
-                if parsed.inputs.size and max(parsed.inputs.max(), -parsed.inputs.min()) > LARGEST_INPUT:
-                    raise RequestError("the inputs hold a number that is too large")
+            check_size(parsed.inputs)
         return parsed
 
     @property
