@@ -25,7 +25,7 @@ from rich.progress import Progress
 from typer.testing import CliRunner
 
 from modeltoll import __version__, wire
-from modeltoll.cli import app
+from modeltoll.cli import app, call_proxy
 from modeltoll.cli.terminal import Stages
 from modeltoll.pricing.calibration import NEW_ACCOUNT_QUERIES
 from modeltoll.puzzle import benchmark, seal
@@ -135,7 +135,7 @@ def test_explain_prints_the_toll_before_and_after_payment(server):
     """On standard error; standard output is the answer only."""
     with module("call", server.url + "/toll", "--explain") as process:
         out, err = process.communicate(b"{}", timeout=60)
-    request_received, _stage, took = err.decode().splitlines()
+    request_received, *_, took = err.decode().splitlines()
     assert (process.returncode, out) == (0, BODY)
     assert request_received.startswith("toll: sha256 in 1 part, mode sealed, for 3 rows; ")
     assert "s of work expected on one core (the server says 0.1 s)" in request_received
@@ -160,10 +160,50 @@ def test_a_body_can_come_from_a_file(server, tmp_path):
     assert server.requests_seen[0][1] == b'{"from": "file"}'
 
 
-def test_without_a_toll_nothing_is_paid(server):
+def test_without_a_toll_nothing_is_paid_and_nothing_is_said_of_work(server):
     result = call(server.url + "/plain")
-    assert (result.exit_code, result.stdout_bytes) == (0, b"plain")
-    assert "paid" not in result.stderr
+    assert (result.exit_code, result.stdout_bytes, result.stderr) == (0, b"plain", "")
+
+
+def test_on_a_terminal_the_answer_ends_with_a_new_line(server):
+    """The prompt, and what the command says itself, begin a line; a pipe gets the answer as it came."""
+    terminal, its_end = os.openpty()
+    with module("call", server.url + "/plain", stdout=its_end) as process:
+        process.communicate(b"{}", timeout=60)
+    os.close(its_end)
+    assert os.read(terminal, 100) == b"plain\r\n"
+    os.close(terminal)
+
+
+def test_a_port_that_is_taken_is_an_error_that_says_by_what(server):
+    address = server.url.removeprefix("http://")
+    result = CliRunner().invoke(app, ["proxy", "--upstream", "http://127.0.0.1:1", "--listen", address])
+    assert result.exit_code == 2
+    assert f"cannot listen on {address}: process {os.getpid()} (" in result.stderr
+
+
+def test_the_proxys_default_port_is_that_of_no_known_model_server():
+    known = {
+        3000,
+        4000,
+        5000,
+        7860,
+        8000,
+        8001,
+        8002,
+        8080,
+        8081,
+        8085,
+        8500,
+        8501,
+        8888,
+        9000,
+        9001,
+        9090,
+        11434,
+        30000,
+    }
+    assert int(call_proxy._PROXY_ADDRESS.rpartition(":")[2]) not in known
 
 
 def test_the_key_comes_from_the_option_or_the_environment(server):
@@ -284,9 +324,8 @@ def module(*arguments, **options):
     return subprocess.Popen(
         [sys.executable, "-m", "modeltoll", *arguments],
         stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        **options,
+        **{"stdout": subprocess.PIPE} | options,
     )
 
 
@@ -307,6 +346,28 @@ def test_an_interrupt_exits_with_130_without_traceback(server, cores, interrupte
         out, err = process.stdout.read(), process.stderr.read()
         assert process.wait(60) in interrupted
     assert (out, err) == (b"", b"interrupted\n")
+
+
+DRAW = random.Random(0)
+MOMENTS = [round(DRAW.uniform(0.0, 0.6), 3) for _ in range(6)]  # seconds
+ANNOUNCED = (
+    "import modeltoll.cli.interrupts as i; i.exit_at_once(); print(flush=True); from modeltoll.cli import main; main()"
+)
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_an_interrupt_while_modules_are_imported_exits_with_130_too(moment):
+    """At any moment from the first line of the package on: of imports, of reading the options, and of a command."""
+    arguments = [sys.executable, "-c", ANNOUNCED, "bench-puzzle", "--seconds", "1000"]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.readline()
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(moment)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.endswith(b"interrupted\n")
+    assert b"Traceback" not in err
 
 
 def test_a_closed_pipe_is_no_traceback(server):

@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
@@ -17,6 +18,7 @@ __all__ = ["Section", "sections", "settings_tables"]
 
 # Where a page says more about a section.
 SEE_ALSO: Mapping[str, str] = {
+    "upstream": "[The model server](../how-to/model-servers.md)",
     "ledger": "[Choosing a ledger](../how-to/ledgers.md)",
     "callers": "[Callers](../how-to/callers.md)",
     "callers.credit": "[Credit and settlement](../how-to/callers.md#credit-and-settlement)",
@@ -105,8 +107,8 @@ def _values(annotation: Any, metadata: list[Any]) -> str:
     if hasattr(annotation, "__metadata__"):
         inner = [part for item in annotation.__metadata__ for part in getattr(item, "metadata", [item])]
         return _values(annotation.__origin__, [*inner, *metadata])
-    if type(None) in get_args(annotation):
-        return _values(arguments[0], metadata)
+    if get_origin(annotation) in (UnionType, Union):
+        return " or ".join(_values(inner, metadata) for inner in arguments)
     return _SIMPLE[annotation] + _bounds(metadata)
 
 

@@ -6,6 +6,7 @@ ModeltollError
 │   └── ArrayFileError          unreadable file of arrays
 ├── EvidenceError               a request or an answer that cannot be measured
 │   ├── RequestError            malformed request (400)
+│   │   └── UnknownModel        request for a model that is not served here (404)
 │   └── AnswerError             malformed answer of the upstream (502)
 ├── Refusal                     the gateway does not serve this request (403)
 │   ├── RouteRefused            route not listed (404)
@@ -63,6 +64,7 @@ __all__ = [
     "TollError",
     "TollMalformed",
     "TollTooDear",
+    "UnknownModel",
     "UpstreamBusy",
     "UpstreamError",
     "UpstreamRefused",
@@ -109,6 +111,12 @@ class RequestError(EvidenceError):
     """The caller sent no valid request of this protocol."""
 
     status = 400
+
+
+class UnknownModel(RequestError):
+    """The body of the request names a model that is not served here."""
+
+    status = 404
 
 
 class AnswerError(EvidenceError):

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FINGERPRINT_BYTES",
     "GROUP_SCHEMES",
+    "REASON_CHARACTERS",
     "Account",
     "Answer",
     "Assessment",
@@ -42,6 +43,7 @@ __all__ = [
 ]
 
 FINGERPRINT_BYTES = 8  # of a row in a charge
+REASON_CHARACTERS = 256  # of ``LogEntry.reason``, at most
 GROUP_SCHEMES = ("org:", "prefix:")  # a group's name begins with one of these
 
 
@@ -227,6 +229,8 @@ class LogEntry:
     ``at``: seconds since the epoch. ``leaks``: shape (rows, measures). ``rarest``: smallest p-value of each row.
     ``mode``: ``sealed``, ``redeem``, ``shadow``, ``exempt``, ``free`` or ``prepaid``. ``classes``: the predicted class of
     each row; empty where the answer has no scores. In shadow mode ``measures`` also has those fitted without kinds.
+    ``reason``: why the request was answered without being measured, ``KIND: text`` of at most 256 characters (shadow mode);
+    its ``measures`` and ``leaks`` are empty then. Empty where it was measured.
     """
 
     at: float
@@ -238,6 +242,7 @@ class LogEntry:
     work: Work
     mode: str
     classes: tuple[int, ...] = ()
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

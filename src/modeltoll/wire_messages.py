@@ -25,6 +25,7 @@ __all__ = [
     "MAX_SETTLEMENT_RECEIPTS",
     "PROOF_BYTES",
     "REDEEM_PATH",
+    "REDEEM_PROBE",
     "SETTLE_PATH",
     "Redemption",
     "decode_redemption",
@@ -37,6 +38,7 @@ __all__ = [
 
 REDEEM_PATH = "/.well-known/modeltoll/redeem"
 SETTLE_PATH = "/.well-known/modeltoll/settle"
+REDEEM_PROBE = b"{}"  # posted to REDEEM_PATH before work is done: answered with 204 if the path leads to a gateway
 MAX_PARTS = 16
 MAX_SETTLEMENT_RECEIPTS = 64
 MAX_RECEIPT_BYTES = 256

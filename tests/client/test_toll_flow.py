@@ -15,6 +15,7 @@ from modeltoll.client.purse import Purse
 from modeltoll.client.receipts import Flight
 from modeltoll.client.toll_call import TollCall, resolved_path
 from modeltoll.client.toll_flow import (
+    ProbeStep,
     RedeemStep,
     ResendStep,
     SolveStep,
@@ -161,8 +162,41 @@ def test_a_receipt_that_no_gateway_would_read_is_not_kept(toll):
 
 
 def solve(flow):
-    """Solve the first toll of a flow; returns the redeem step."""
-    return flow.send(next(flow).run(None))
+    """Solve the first toll of a flow, whose redeem path leads to a gateway; returns the redeem step."""
+    step = next(flow)
+    if isinstance(step, ProbeStep):
+        step = flow.send(StepResponse(204))
+    return flow.send(step.run(None))
+
+
+def dear(toll):
+    return toll(ANSWER, "redeem", 0.5)
+
+
+@pytest.mark.parametrize("status", [200, 302, 403, 404, 405, 410])
+def test_a_redeem_path_that_leads_to_no_gateway_is_noticed_before_work(toll, status):
+    purse = Purse(1.0, profile=UNIT)
+    flow = flow_of(dear(toll), purse)
+    probe = next(flow)
+    assert (type(probe), probe.path, probe.body) == (ProbeStep, wire.REDEEM_PATH, b"{}")
+    assert probe.reads(status, {})
+    with pytest.raises(TollMalformed, match=rf"no work was done.*{wire.REDEEM_PATH}.*{status}"):
+        flow.send(StepResponse(status))
+    assert purse.payments == ()
+    assert isinstance(next(flow_of(dear(toll), purse)), ProbeStep)  # it may be mended by then
+
+
+@pytest.mark.parametrize("status", [204, 400, 401, 429, 500, 503])
+def test_a_redeem_path_that_may_lead_to_a_gateway_is_asked_once(toll, status):
+    purse = Purse(1.0, profile=UNIT)
+    flow = flow_of(dear(toll), purse)
+    next(flow)
+    assert isinstance(flow.send(StepResponse(status)), SolveStep)
+    assert isinstance(next(flow_of(dear(toll), purse)), SolveStep)
+
+
+def test_work_of_less_than_a_round_trip_is_done_without_asking(toll):
+    assert isinstance(next(flow_of(toll(ANSWER, "redeem"), Purse())), SolveStep)
 
 
 def test_after_an_admission_toll_comes_the_answer_or_one_more_toll(admission, sealed):

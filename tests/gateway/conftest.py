@@ -111,6 +111,8 @@ class GateHarness:
     max_bodies: int = 2 * wire.MAX_TOLL_BYTES
     least_rate: float = 1024.0
     cors_origins: tuple = ()
+    cors_headers: tuple = ()
+    root_path: str = ""
 
     model, output, keys, path = MODEL, OUTPUT, KEYS, f"/v2/models/{MODEL}/infer"
     alice, bob, vip = KEYS.values()
@@ -156,6 +158,8 @@ class GateHarness:
             self.max_redemption,
             self.max_bodies,
             least_rate=self.least_rate,
+            cors_headers=self.cors_headers,
+            root_path=self.root_path,
         )
         return AppComponents({MODEL: gate or self.gate()}, self.upstream, ingress, self.metrics, self.runtime)
 

@@ -154,11 +154,9 @@ SCORES = {
 }
 
 
-@pytest.mark.parametrize("mode", ["enforce", "shadow"])
 @pytest.mark.parametrize("caller", ["alice", "vip"])
 @pytest.mark.parametrize("scores", SCORES.values(), ids=SCORES)
-def test_an_answer_that_cannot_be_measured_is_never_released(harness, scores, caller, mode):
-    harness.mode = mode
+def test_an_answer_that_cannot_be_measured_is_never_released(harness, scores, caller):
     harness.upstream.handler = lambda path, body: harness.answer(scores)
     with pytest.raises(AnswerError):
         harness.handle(harness.infer_body([1, 2]), getattr(harness, caller))
@@ -193,10 +191,8 @@ LEAKS = {
 }
 
 
-@pytest.mark.parametrize("mode", ["enforce", "shadow"])
 @pytest.mark.parametrize("leaks", LEAKS.values(), ids=LEAKS)
-def test_leaks_that_are_no_number_for_each_row_release_nothing(harness, leaks, mode):
-    harness.mode = mode
+def test_leaks_that_are_no_number_for_each_row_release_nothing(harness, leaks):
     harness.measures = (SimpleNamespace(name="entropy", measure=lambda evidence: leaks),)
     with pytest.raises(AnswerError, match="cannot be measured") as caught:
         harness.handle(harness.infer_body([1, 2]))
@@ -204,12 +200,10 @@ def test_leaks_that_are_no_number_for_each_row_release_nothing(harness, leaks, m
     assert (harness.account(), harness.log()) == (None, [])
 
 
-@pytest.mark.parametrize("mode", ["enforce", "shadow"])
 @pytest.mark.parametrize("rows", [0, 1, 3])
-def test_evidence_of_other_rows_than_the_request_releases_nothing(harness, rows, mode, monkeypatch):
+def test_evidence_of_other_rows_than_the_request_releases_nothing(harness, rows, monkeypatch):
     found = Evidence(tuple(bytes([row]) for row in range(rows)), scores=np.full((rows, 4), 0.25))
     monkeypatch.setattr(OpenInference, "evidence", lambda self, parsed, answer, service: found)
-    harness.mode = mode
     with pytest.raises(AnswerError, match="cannot be measured") as caught:
         harness.handle(harness.infer_body([[1, 2], [3, 4]]))
     assert caught.value.private == f"oip gave evidence of {rows} rows for a request of 2"

@@ -13,6 +13,7 @@ import yaml
 from fastapi import APIRouter, FastAPI, WebSocket
 from starlette.applications import Starlette
 from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Host, Mount, Route, Router, WebSocketRoute
 from starlette.testclient import TestClient, WebSocketDenialResponse
@@ -198,7 +199,7 @@ APPLICATIONS = {
     "fastapi": (lambda s: guarded(s, fastapi()), "", ["/predict"]),
     "starlette": (lambda s: starlette(s, PREDICT), "", ["/predict"]),
     "fastapi with root_path": (lambda s: guarded(s, fastapi(root_path="/api")), "", ["/predict", "/api/predict"]),
-    "server with root path": (lambda s: guarded(s, fastapi()), "/api", ["/api/predict"]),
+    "server with root path": (lambda s: guarded(s, fastapi()), "/api", ["/api/predict", "/predict"]),
     "both root paths": (lambda s: guarded(s, fastapi(root_path="/sub")), "/api", ["/sub/predict"]),
     "around fastapi": (lambda s: TollMiddleware(fastapi(), s()), "", ["/predict"]),
     "around fastapi with root_path": (
@@ -206,7 +207,12 @@ APPLICATIONS = {
         "",
         ["/predict", "/api/predict"],
     ),
-    "around, server with root path": (lambda s: TollMiddleware(fastapi(), s()), "/api", ["/api/predict"]),
+    "around, server with root path": (lambda s: TollMiddleware(fastapi(), s()), "/api", ["/api/predict", "/predict"]),
+    "around a middleware around fastapi with root_path": (
+        lambda s: TollMiddleware(GZipMiddleware(fastapi(root_path="/api")), s()),
+        "",
+        ["/predict", "/api/predict"],
+    ),
     "below a mount": (below_parent, "", ["/api/predict"]),
     "below a mount, server with root path": (below_parent, "/sub", ["/sub/api/predict"]),
     "below a mount of fastapi": (below_fastapi, "", ["/api/predict"]),

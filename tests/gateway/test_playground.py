@@ -101,6 +101,40 @@ def test_no_other_file_is_served():
         assert get(path).status_code == 404
 
 
+@pytest.mark.parametrize(
+    ("origins", "said"),
+    [((), True), (("https://app.example.org",), True), (("http://127.0.0.1:9090",), False), (("*",), False)],
+)
+def test_the_page_says_before_any_request_that_the_gateway_does_not_let_it_send_one(origins, said):
+    config = PlaygroundConfig(CONFIG.listen, CONFIG.models, cors_origins=origins)
+    for path in ("/", "/index.html"):
+        page = get(path, config).text
+        assert ("cors: {origins: [&quot;http://127.0.0.1:9090&quot;]}" in page) is said
+    assert "<b>" not in get("/", config, host="a<b>:9090").text
+
+
+def test_the_front_page_lists_what_is_there_for_browsers_and_for_programs(tmp_path, calibration):
+    save_calibration(calibration, tmp_path / "tariff.json")
+    (tmp_path / "modeltoll.yaml").write_text(
+        "upstream: {url: 'http://127.0.0.1:1'}\n"
+        "models: {digits: {tariff: tariff.json, output: {name: p, kind: probabilities}, measures: [{name: entropy}]}}\n"
+    )
+    gateway = build_gateway(load_settings(tmp_path / "modeltoll.yaml"))
+
+    async def ask(path, accept):
+        transport = httpx.ASGITransport(gateway.admin)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            return await client.get(path, headers={"accept": accept})
+
+    page, listed = (asyncio.run(ask("/", accept)) for accept in ("text/html,*/*", "*/*"))
+    paths = [place["path"] for place in listed.json()["places"]]
+    assert re.findall(r'href="(/[^"]*)">', page.text) == paths
+    assert {"/metrics", "/readyz", "/dashboard/", "/api/", "/try/"} <= set(paths)
+    for path in (*paths, re.search(r'rel="stylesheet" href="([^"]*)"', page.text)[1]):
+        if path not in ("/readyz", "/dashboard/"):  # these need a model server and an open ledger
+            assert asyncio.run(ask(path, "*/*")).status_code == 200
+
+
 def test_the_admin_address_serves_the_page(tmp_path, calibration):
     save_calibration(calibration, tmp_path / "tariff.json")
     (tmp_path / "modeltoll.yaml").write_text(

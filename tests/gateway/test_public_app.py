@@ -136,6 +136,54 @@ def test_pages_of_listed_origins_may_send_requests_and_read_the_headers(harness)
     assert "access-control-allow-credentials" not in answer.headers
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        # openai 6.49.0 (npm) in a browser, and its options
+        (
+            "authorization,content-type,user-agent,x-stainless-arch,x-stainless-lang,x-stainless-os,x-stainless-package-version,"
+            "x-stainless-retry-count,x-stainless-runtime,x-stainless-runtime-version,x-stainless-timeout"
+        ),
+        "openai-organization,openai-project,openai-beta,x-stainless-helper-method,idempotency-key,x-client-request-id",
+        "traceparent,tracestate,baggage,b3,x-b3-traceid,sentry-trace,x-datadog-trace-id",
+        "content-type, inference-header-content-length, toll-settle, cache-control, x-requested-with",
+        "X-Tenant",
+        "",
+    ],
+)
+def test_pages_may_send_what_sdks_and_tracing_add_and_what_the_operator_lists(harness, headers):
+    harness.cors_origins, harness.cors_headers = (ORIGIN,), ("x-tenant",)
+    with serving(harness.application()) as url:
+        response = asked_before(harness, url, ORIGIN, headers)
+    assert response.status_code == 200
+    assert response.headers["access-control-allow-headers"] == headers
+    assert {"origin", "access-control-request-headers"} <= set(response.headers["vary"].lower().split(", "))
+
+
+def test_no_page_may_say_where_its_request_comes_from(harness):
+    harness.cors_origins, harness.cors_headers = ("*",), ("*",)
+    with serving(harness.application()) as url:
+        assert asked_before(harness, url, ORIGIN, "x-anything").status_code == 200
+        for header in ("x-forwarded-for", "Forwarded", "x-real-ip", "content-type,x-forwarded-host"):
+            assert asked_before(harness, url, ORIGIN, header).status_code == 400
+
+
+def test_the_log_says_once_why_a_page_is_refused(harness, caplog):
+    harness.cors_origins = (ORIGIN,)
+    with serving(harness.application()) as url:
+        for _ in range(2):
+            asked_before(harness, url, "https://evil.example")
+            asked_before(harness, url, ORIGIN, "x-other")
+        for number in range(200):
+            asked_before(harness, url, f"https://{number}.example")
+    messages = [record.getMessage() for record in caplog.records if "CORS" in record.getMessage()]
+    assert "'https://evil.example'" in messages[0]
+    assert "cors.origins" in messages[0]
+    assert "'x-other'" in messages[1]
+    assert "cors.headers" in messages[1]
+    assert len(messages) == 100
+
+
 def test_without_a_list_no_page_of_another_origin_may_ask(harness, gateway):
     assert asked_before(harness, gateway, ORIGIN).status_code == 404
     assert (

@@ -7,9 +7,10 @@ import pytest
 from typer.testing import CliRunner
 
 from modeltoll.bench.datasets import digits
-from modeltoll.cli import app
+from modeltoll.cli import app, fit_measures
 from modeltoll.leak.layered_novelty import load_novelty
 from modeltoll.leak.pate import PateMeasure
+from modeltoll.leak.teachers import fit_sklearn
 from modeltoll.leak.teachers.vote_head import load_voters
 from modeltoll.records import Evidence
 
@@ -38,6 +39,43 @@ def test_fit_teachers_writes_a_file_for_pate(private):
     leak = PateMeasure(voters, teachers).measure(evidence(unseen))
     assert leak.shape == (20,)
     assert np.isfinite(leak).all()
+
+
+def test_an_interrupted_training_keeps_its_teachers_and_continues_with_them(private, monkeypatch):
+    folder, unseen = private
+    command = ["fit-teachers", str(folder / "X.npy"), str(folder / "y.npy"), "--teachers", "10", "--cores", "1", "-o"]
+    trained, before = [], fit_sklearn.train_teacher
+
+    def train(*arguments):
+        if len(trained) == 4:
+            raise KeyboardInterrupt
+        trained.append(arguments)
+        return before(*arguments)
+
+    monkeypatch.setattr(fit_sklearn, "train_teacher", train)
+    interrupted = CliRunner().invoke(app, [*command, str(folder / "t.npz")])
+    assert (interrupted.exit_code, (folder / "t.npz").exists()) == (130, False)
+    assert "the same command continues" in " ".join(interrupted.stderr.split())
+
+    monkeypatch.setattr(fit_sklearn, "train_teacher", lambda *arguments: before(*arguments) if trained.pop() else None)
+    trained[:] = range(1, 7)  # six teachers are left, and no more may be trained
+    assert CliRunner().invoke(app, [*command, str(folder / "t.npz")]).exit_code == 0
+    assert (trained, (folder / "t.npz.parts").exists()) == ([], False)
+    monkeypatch.setattr(fit_sklearn, "train_teacher", before)
+    assert CliRunner().invoke(app, [*command, str(folder / "whole.npz")]).exit_code == 0
+    votes = [load_voters(folder / name)[0](unseen) for name in ("t.npz", "whole.npz")]
+    assert np.array_equal(*votes)
+
+
+def test_the_first_teacher_says_how_long_all_take_and_hours_are_a_warning(private, monkeypatch):
+    folder, _ = private
+    command = ["fit-teachers", str(folder / "X.npy"), str(folder / "y.npy"), "--teachers", "10", "--cores", "1", "-o"]
+    assert "need about" not in CliRunner().invoke(app, [*command, str(folder / "a.npz")]).stderr
+    monkeypatch.setattr(fit_measures, "_LONG_SECONDS", 0.0)
+    monkeypatch.setattr(fit_measures, "_HOURS", 0.0)
+    said = " ".join(CliRunner().invoke(app, [*command, str(folder / "b.npz")]).stderr.split())
+    assert "the others need about" in said
+    assert "warning: fewer rows or columns" in said
 
 
 def test_an_invalid_file_is_an_error_without_traceback(private):

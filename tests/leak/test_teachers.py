@@ -14,6 +14,7 @@ from modeltoll.errors import CalibrationError, RequestError
 from modeltoll.leak.pate import PateMeasure
 from modeltoll.leak.teachers.ensemble import NetworkMembers
 from modeltoll.leak.teachers.fit_sklearn import TeacherEnsemble, TeacherPlan, fit_teachers, logistic, perceptron
+from modeltoll.leak.teachers.train_one import train_teacher
 from modeltoll.records import Evidence
 from modeltoll.testing.measures import check_measure
 
@@ -203,3 +204,26 @@ def test_inputs_of_another_shape_get_no_votes(inputs):
     teachers = fit_teachers(*blobs(), TeacherPlan(3, tree))
     with pytest.raises(RequestError):
         teachers.votes(inputs)
+
+
+def test_in_the_span_of_few_rows_a_logistic_teacher_is_the_one_of_all_columns():
+    """Fewer rows than columns: the same optimum, found in as many columns as there are rows."""
+    rng = np.random.default_rng(0)
+    centres = rng.random((3, 300))
+    labels = np.arange(60) % 3
+    inputs = centres[labels] + 0.3 * rng.normal(size=(60, 300))
+    fast, plain = train_teacher(logistic(0), inputs, labels), logistic(0).set_params(tol=1e-8).fit(inputs, labels)
+    np.testing.assert_allclose(fast.predict_proba(inputs), plain.predict_proba(inputs), atol=2e-3)
+    np.testing.assert_allclose(fast.coef_, plain.coef_, atol=2e-3)
+
+
+@pytest.mark.parametrize("columns", [20, 300])
+def test_rows_of_any_scale_train_a_teacher_of_the_same_accuracy(columns):
+    rng = np.random.default_rng(0)
+    centres = rng.random((3, columns))
+    labels = np.arange(90) % 3
+    inputs = centres[labels] + 0.2 * rng.normal(size=(90, columns))
+    for scale, shift in ((1.0, 0.0), (255.0, 0.0), (1e6, 1e7)):
+        teacher = train_teacher(logistic(0), scale * inputs[:60] + shift, labels[:60])
+        assert teacher.n_iter_.max() < 200
+        assert teacher.score(scale * inputs[60:] + shift, labels[60:]) > 0.8

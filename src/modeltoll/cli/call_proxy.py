@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import math
 import socket
 import sys
@@ -17,6 +18,7 @@ from rich.markup import escape
 from modeltoll.cli.terminal import note, requires_extra, stage, with_exit_codes
 from modeltoll.client.purse import Payment, Purse
 from modeltoll.errors import ModeltollError, SettingsError, TollTooDear
+from modeltoll.port_owner import taken_by
 from modeltoll.wire import RECEIPT_HEADER
 
 if TYPE_CHECKING:
@@ -27,6 +29,10 @@ if TYPE_CHECKING:
 __all__ = ["commands"]
 
 commands = typer.Typer()
+
+_PROXY_ADDRESS = (
+    "127.0.0.1:4402"  # a port that no known model server listens on by default; 402 is the status of a toll
+)
 
 MaxSeconds = Annotated[
     float, typer.Option(min=0, help="Largest toll to pay, in expected seconds of work on one reference core.")
@@ -68,7 +74,7 @@ def call(  # noqa: PLR0913  each is a choice of the caller's
     with requires_extra("cli"):
         import httpx  # noqa: PLC0415
     body, headers = _call_body(data), _call_headers(key)
-    with stage("Solving the toll's puzzle") as progress:
+    with stage("Solving the toll's puzzle", may_be_idle=True) as progress:
         purse_type = _ExplainingPurse if explain else Purse
         purse = _purse(lambda: purse_type(max_seconds, memory_kib=_kib(memory_mib), cores=cores, progress=progress))
         try:
@@ -78,8 +84,7 @@ def call(  # noqa: PLR0913  each is a choice of the caller's
         except TollTooDear as error:
             option = f"--max-seconds {math.ceil(error.seconds)}" if error.seconds > max_seconds else "--memory-mib"
             raise ModeltollError(f"{error}; to pay it, set {option}") from None
-    sys.stdout.buffer.write(response.content)
-    sys.stdout.flush()
+    _print_answer(response.content)
     for payment in purse.payments:
         note.print(_payment_line(payment, explain=explain), soft_wrap=True)
     if explain and not purse.payments:
@@ -87,6 +92,14 @@ def call(  # noqa: PLR0913  each is a choice of the caller's
         note.print(escape(f"no toll was paid; receipt: {message}" if message else "no toll was asked"), soft_wrap=True)
     if not response.is_success:
         raise ModeltollError(f"the server answered {response.status_code} {response.reason_phrase}")
+
+
+def _print_answer(content: bytes) -> None:
+    """The answer as it came; on a terminal with a new line after it, so that what follows begins a line."""
+    sys.stdout.buffer.write(content)
+    if sys.stdout.isatty() and not content.endswith(b"\n"):
+        sys.stdout.buffer.write(b"\n")
+    sys.stdout.flush()
 
 
 class _ExplainingPurse(Purse):
@@ -114,7 +127,8 @@ class _ExplainingPurse(Purse):
 
 def _payment_line(payment: Payment, *, explain: bool) -> str:
     """What a payment took, in one line."""
-    line = f"paid {payment.seconds:.3f} s of {payment.puzzle} for {payment.rows} rows"
+    rows = f"{payment.rows} {'row' if payment.rows == 1 else 'rows'}"
+    line = f"paid {payment.seconds:.3f} s of {payment.puzzle} for {rows}"
     return f"{line}; {payment.expected:.3g} s were expected" if explain else line
 
 
@@ -151,14 +165,14 @@ def _call_body(data: Path | None) -> bytes:
         raise SettingsError([f"--data: {data} cannot be read: {error.strerror}; name another file"]) from None
 
 
-@commands.command(epilog="Example: modeltoll proxy --upstream https://api.example.org --listen 127.0.0.1:8081")
+@commands.command(epilog="Example: modeltoll proxy --upstream https://api.example.org")
 @with_exit_codes
 def proxy(  # noqa: PLR0913  each is a choice of the operator's
     *,
     upstream: Annotated[str, typer.Option(metavar="URL", help="URL of the API that asks for tolls.")],
     listen: Annotated[
         str, typer.Option(metavar="HOST:PORT", help="Address on which programs connect to the proxy.")
-    ] = "127.0.0.1:8081",
+    ] = _PROXY_ADDRESS,
     max_seconds: MaxSeconds = 30.0,
     max_seconds_per_hour: Annotated[
         float | None,
@@ -214,11 +228,10 @@ def proxy(  # noqa: PLR0913  each is a choice of the operator's
 def _open_socket(address: str) -> socket.socket:
     host, _, port = address.rpartition(":")
     if not (port.isdecimal() and len(port) < 6 and int(port) < 2**16):
-        raise SettingsError([f"--listen: {address!r} does not end with a port; write for example 127.0.0.1:8081"])
+        raise SettingsError([f"--listen: {address!r} does not end with a port; write for example {_PROXY_ADDRESS}"])
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host.strip("[]"), int(port)), family=family)
     except OSError as error:
-        raise SettingsError(
-            [f"--listen: cannot listen on {address}: {error.strerror}; choose another address"]
-        ) from None
+        reason = taken_by(address) if error.errno == errno.EADDRINUSE else error.strerror
+        raise SettingsError([f"--listen: cannot listen on {address}: {reason}; choose another address"]) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +12,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from modeltoll.cli.novelty_output import data_line, network_line, report_headings, report_json, report_lines
-from modeltoll.cli.terminal import JsonFile, note, print_table, requires_extra, stage, with_exit_codes, write_json
+from modeltoll.cli.terminal import (
+    JsonFile,
+    duration,
+    note,
+    print_table,
+    requires_extra,
+    stage,
+    warn,
+    with_exit_codes,
+    write_json,
+)
 from modeltoll.errors import CalibrationError, SettingsError
 from modeltoll.files import read_array
 
@@ -27,6 +38,8 @@ if TYPE_CHECKING:
 __all__ = ["commands"]
 
 commands = typer.Typer()
+
+_LONG_SECONDS, _HOURS = 120.0, 3600.0  # of a training that is announced, and of one that is warned of
 
 Inputs = Annotated[
     Path,
@@ -74,18 +87,22 @@ def fit_teachers(  # noqa: PLR0913  each is a choice of the operator's
 ) -> None:
     """Train a PATE teacher ensemble for the measure 'pate'.
 
-    Reads private inputs and labels, writes one file. An interrupted training of networks continues where it stopped.
+    Reads private inputs and labels, writes one file. The first teacher shows how long all will take. A training that is
+    interrupted keeps the teachers it has in a folder beside the output, and the same command continues with them.
     """
-    from modeltoll.leak.teachers import fit_sklearn  # noqa: PLC0415
-
     x, y, shape_of_input = _load_private(inputs, labels, shape)
-    if kind == "logistic":
-        plan = fit_sklearn.TeacherPlan(teachers, seed=seed)
-        with stage("Training the teachers") as progress:
-            ensemble = fit_sklearn.fit_teachers(x, y, plan, cores, progress)
-    else:
-        ensemble = _fit_networks(kind, (x, y, shape_of_input), teachers, seed, out.with_name(f"{out.name}.parts"))
+    checkpoints = out.with_name(f"{out.name}.parts")
+    try:
+        if kind == "logistic":
+            ensemble = _fit_logistic((x, y), teachers, seed, cores, checkpoints)
+        else:
+            ensemble = _fit_networks(kind, (x, y, shape_of_input), teachers, seed, checkpoints)
+    except KeyboardInterrupt:
+        if checkpoints.is_dir():
+            note.print(f"what is trained is kept in {checkpoints}; the same command continues with it", soft_wrap=True)
+        raise
     ensemble.save(out)
+    shutil.rmtree(checkpoints, ignore_errors=True)
     note.print(f"{len(ensemble)} teachers: {out}", soft_wrap=True)
     if head is not None:
         with requires_extra("train"):
@@ -211,6 +228,38 @@ def _kind_rows(path: Path, private: PrivateRows) -> NDArray[np.float64]:
     return rows
 
 
+def _fit_logistic(private: tuple[Any, Any], teachers: int, seed: int, cores: int, checkpoints: Path) -> Any:
+    """Train logistic teachers; finished ones are kept in the folder ``checkpoints``."""
+    from joblib import effective_n_jobs  # noqa: PLC0415
+
+    from modeltoll.leak.teachers.fit_sklearn import TeacherPlan, fit_teachers  # noqa: PLC0415
+
+    plan, begin = TeacherPlan(teachers, seed=seed), time.perf_counter()
+    with stage("Training the teachers") as progress:
+
+        def report(done: int, most: int) -> None:
+            progress(done, most)
+            if done == 1:
+                left = (time.perf_counter() - begin) * (most - 1) / min(effective_n_jobs(cores), most - 1)
+                _announce(left)
+
+        return fit_teachers(*private, plan, cores, report, checkpoints)
+
+
+def _announce(left: float) -> None:
+    """Say how long the training will take, where that is more than a few minutes, and what would make it shorter."""
+    if left < _LONG_SECONDS:
+        return
+    note.print(f"the first teacher is trained; the others need about {duration(left)}", soft_wrap=True)
+    if left >= _HOURS:
+        warn(
+            [
+                "fewer rows or columns of private data take less time: pooled images, or the numbers of an embedding; "
+                "what is trained is kept, so that Ctrl-C loses at most the teachers in training"
+            ]
+        )
+
+
 def _fit_networks(kind: str, private: tuple[Any, Any, Shape], teachers: int, seed: int, checkpoints: Path) -> Any:
     """Train network teachers; finished ones are kept in the folder ``checkpoints`` until all are trained."""
     with requires_extra("train"):
@@ -221,7 +270,6 @@ def _fit_networks(kind: str, private: tuple[Any, Any, Shape], teachers: int, see
     plan = replace(plans[kind], seed=seed)
     with stage("Training the teachers") as progress:
         ensemble = fit_network_teachers(*private, plan, teachers=teachers, checkpoints=checkpoints, progress=progress)
-    shutil.rmtree(checkpoints, ignore_errors=True)
     return ensemble
 
 

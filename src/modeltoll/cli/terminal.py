@@ -16,12 +16,13 @@ try:
     import typer
     from rich.console import Console
     from rich.markup import escape
-    from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
     from rich.table import Table
 except ImportError:  # the install without extras is the client library
     sys.exit("the command line needs an extra: pip install 'modeltoll[cli]' (or [gateway], or [demo])")
 
+from modeltoll.cli.interrupts import INTERRUPTED, Importing, Running
 from modeltoll.errors import ModeltollError, SettingsError
 from modeltoll.names import INSTALL_TRAIN
 
@@ -35,6 +36,7 @@ __all__ = [
     "JsonFile",
     "SettingsFile",
     "Stages",
+    "duration",
     "note",
     "out",
     "print_table",
@@ -49,8 +51,9 @@ __all__ = [
 P = ParamSpec("P")
 R = TypeVar("R")
 
-FAILED, WRONG, INTERRUPTED = 1, 2, 130
+FAILED, WRONG = 1, 2
 _PAGE_WIDTH = 160
+_LINE_SECONDS = 30.0
 
 note = Console(stderr=True, highlight=False)
 out = Console(highlight=False)
@@ -64,7 +67,8 @@ def with_exit_codes(function: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(function)
     def command(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            return function(*args, **kwargs)
+            with Running():
+                return function(*args, **kwargs)
         except SettingsError as error:
             for problem in error.faults:
                 note.print(f"[red]error:[/] {escape(problem)}", soft_wrap=True)
@@ -83,7 +87,8 @@ def with_exit_codes(function: Callable[P, R]) -> Callable[P, R]:
 def requires_extra(extra: str) -> Iterator[None]:
     """Imports in this block need an extra; if a package is missing, the error names the extra to install."""
     try:
-        yield
+        with Importing():
+            yield
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("modeltoll"):
             raise
@@ -92,18 +97,60 @@ def requires_extra(extra: str) -> Iterator[None]:
 
 
 def _bars() -> Bars:
-    columns = (TextColumn("{task.description:<48}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description:<48}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left:"),
+        TimeRemainingColumn(),
+    )
     return Bars(*columns, console=note, disable=not note.is_terminal)
 
 
+class _ProgressLines:
+    """Progress in lines, for a log: at most one every half minute, with the time that is left."""
+
+    def __init__(self, title: str, begin: float) -> None:
+        self._title, self._begin, self._last = title, begin, begin
+
+    def report(self, done: int, most: int) -> None:
+        now = time.perf_counter()
+        if now - self._last < _LINE_SECONDS or not 0 < done < most:
+            return
+        self._last = now
+        left = duration((now - self._begin) * (most - done) / done)
+        note.print(f"{self._title}: {done:,} of {most:,}, about {left} left", soft_wrap=True)
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit that people would use."""
+    for unit, size in (("hours", 3600.0), ("minutes", 60.0)):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"
+
+
 @contextmanager
-def stage(title: str) -> Iterator[Progress]:
-    """A progress bar on standard error during a step; without a terminal, one line with its seconds at the end."""
-    begin = time.perf_counter()
+def stage(title: str, *, may_be_idle: bool = False) -> Iterator[Progress]:
+    """A progress bar on standard error during a step; without a terminal, a line every half minute and one at the end.
+
+    ``may_be_idle``: the step may have nothing to do, and then says nothing: bar and line begin with the first progress.
+    """
+    begin, worked = time.perf_counter(), not may_be_idle
+    lines = _ProgressLines(title, begin)
     with _bars() as bars:
-        task = bars.add_task(title, total=None)
-        yield lambda done, most: bars.update(task, completed=done, total=most or None)
-    if not note.is_terminal:
+        task = bars.add_task(title, total=None, visible=worked)
+
+        def progress(done: int, most: int) -> None:
+            nonlocal worked
+            worked = True
+            bars.update(task, completed=done, total=most or None, visible=True)
+            if not note.is_terminal:
+                lines.report(done, most)
+
+        yield progress
+    if worked and not note.is_terminal:
         note.print(f"{title}: {time.perf_counter() - begin:.1f} s", soft_wrap=True)
 
 

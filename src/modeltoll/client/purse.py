@@ -100,7 +100,8 @@ class Purse:
     """Client-side budget: refuses tolls above a limit. One purse may serve many threads and clients.
 
     ``accept_header`` is the value of ``Toll-Accept``, which states the puzzles and the memory that the client offers.
-    ``receipts`` are those of opened seals, which the drivers return to the gateways.
+    ``receipts`` are those of opened seals, which the drivers return to the gateways. ``redeem_urls`` are those that were
+    found to lead to a gateway.
 
     A toll counts toward the hourly limit with its expected seconds from the moment its work starts. If the work ends
     without a solution (cancelled, deadline, error), it counts with the core seconds used, up to the expected seconds.
@@ -162,6 +163,7 @@ class Purse:
         self._profile = profile
         self._hour = _SharedLimit(float("inf") if max_seconds_per_hour is None else max_seconds_per_hour, clock)
         self.receipts = Receipts(clock)
+        self.redeem_urls: set[str] = set()
         self._payments: deque[Payment] = deque(maxlen=_MAX_PAYMENTS)
 
     @property

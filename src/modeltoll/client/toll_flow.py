@@ -16,7 +16,7 @@ from modeltoll import wire
 from modeltoll.client.purse import Cancelled
 from modeltoll.client.receipts import Flight
 from modeltoll.client.toll_call import TollCall, resolved_path
-from modeltoll.errors import SealBroken
+from modeltoll.errors import SealBroken, TollMalformed
 from modeltoll.puzzle import seal
 from modeltoll.records import Answer
 from modeltoll.toll_records import Solution, Toll
@@ -24,6 +24,7 @@ from modeltoll.toll_records import Solution, Toll
 __all__ = [
     "POLL_SECONDS",
     "Flow",
+    "ProbeStep",
     "RedeemStep",
     "ResendStep",
     "SolveStep",
@@ -36,6 +37,9 @@ __all__ = [
 ]
 
 POLL_SECONDS = 0.02
+_PROBED_SECONDS = 0.1  # of expected work, from which on the redeem path is asked first whether it leads to a gateway
+_NO_CONTENT = 204
+_LOST_STATUSES = (403, 404, 405, 410, 501)
 _MAX_ADMISSIONS = 16  # admission tolls for one request, all but the first within ``max_seconds`` together
 _MAX_RESENDS = 16  # of one request with the receipts of other tolls, before it pays for admission
 
@@ -64,6 +68,15 @@ class RedeemStep:
     def reads(self, status: int, headers: Mapping[str, str]) -> bool:  # noqa: ARG002  the same for both kinds
         """Whether the driver reads the response, because it does not go to the caller."""
         return not is_final_status(status)
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeStep(RedeemStep):
+    """A post to the redeem path that redeems nothing: whether it leads to a gateway."""
+
+    def reads(self, status: int, headers: Mapping[str, str]) -> bool:  # noqa: ARG002
+        """Whether the driver reads the response: always, for it never goes to the caller."""
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +114,8 @@ def toll_flow(call: TollCall, body: bytes) -> Flow:
     """Pay the toll in the body of a 402.
 
     Yields a ``SolveStep``, whose result is sent back, and in redeem mode a ``RedeemStep``, to which a ``StepResponse``
-    is sent back. The response to an admission toll may be one more toll: for the answer, or for admission again.
+    is sent back. The response to an admission toll may be one more toll: for the answer, or for admission again. Before
+    the first such work of some length, a ``ProbeStep`` finds out whether the gateway's redeem path can be reached.
 
     Before an admission toll is paid for the first time, other tolls of the account that are being paid are waited for
     (``WaitStep``), and the request is sent again with their receipts (``ResendStep``, answered like a ``RedeemStep``).
@@ -141,6 +155,8 @@ def _toll_flow(call: TollCall, first: Toll, flight: Flight) -> Flow:
             further += expected if toll.admission and admissions > 1 else 0.0
             if admissions > _MAX_ADMISSIONS or further > purse.max_seconds:
                 raise SealBroken("the server asks for admission again and again")
+            if toll.mode == wire.REDEEM and expected >= _PROBED_SECONDS:
+                yield from _probe(call, resolved_path(path, toll.redeem))
             receipts.start(account, flight)
             result = yield SolveStep(partial(_solve, call, toll, path, flight))
             if isinstance(result, Answer):
@@ -153,6 +169,27 @@ def _toll_flow(call: TollCall, first: Toll, flight: Flight) -> Flow:
         if following is None:
             return None
         toll = following
+
+
+def _probe(call: TollCall, path: str) -> Flow:
+    """Ask once whether the redeem path leads to a gateway. A proxy in front may pass on other paths only.
+
+    Raises:
+        TollMalformed: it does not.
+    """
+    url = f"{call.account.origin}{path}"
+    if url in call.purse.redeem_urls:
+        return None
+    response = yield ProbeStep(wire.REDEEM_PROBE, path)
+    assert isinstance(response, StepResponse)
+    status = response.status
+    if status in _LOST_STATUSES or (status < 400 and status != _NO_CONTENT):
+        raise TollMalformed(
+            f"no work was done, because the toll could not be redeemed: POST {path} is answered with {status}. A proxy in "
+            f"front of the gateway must pass on {wire.REDEEM_PATH} beside the model's path"
+        )
+    call.purse.redeem_urls.add(url)
+    return None
 
 
 def _redemption(toll: Toll, solution: Solution) -> bytes:

@@ -74,10 +74,9 @@ class TollMiddleware:
             raise ValueError("POST is the method of predictions, and none of the other methods")
         loaded = settings if isinstance(settings, Settings) else load_settings(Path(settings))
         self._app = app
-        max_body = int(loaded.upstream.max_answer_mib * (1 << 20))
-        upstream = ApplicationUpstream(
-            app, max_body, self._learn, loaded.upstream.timeout_seconds, loaded.upstream.answer_headers
-        )
+        limits = loaded.upstream
+        max_body = int(limits.max_answer_mib * (1 << 20))
+        upstream = ApplicationUpstream(app, max_body, self._learn, limits.timeout_seconds, limits.answer_headers)
         self._gateway = build_gateway(loaded, upstream)
         self._routes = ApplicationRoutes(app, self._gateway.gates, exact_paths=exact_paths)
         self._tolled_methods = {"POST", "OPTIONS"} if loaded.cors.origins else {"POST"}

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from modeltoll.evidence_records import EvidenceState
 from modeltoll.ledger import evidence_math
-from modeltoll.records import FINGERPRINT_BYTES, GROUP_SCHEMES, Account, Caller, DailyUsage
+from modeltoll.records import FINGERPRINT_BYTES, GROUP_SCHEMES, REASON_CHARACTERS, Account, Caller, DailyUsage
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Sequence
@@ -101,7 +101,7 @@ def check_log_entry(caller: Caller, entry: LogEntry) -> None:
     """Validate an entry of the log.
 
     Raises:
-        ValueError: an invalid name, negative work, a number that is not finite, rows of different numbers of leaks, or
+        ValueError: an invalid name, negative work, a number that is not finite, a reason that is too long, rows of different numbers of leaks, or
             classes that are not one for each row, from 0 to 2**31 - 1.
     """
     check_names(caller, entry.model)
@@ -120,6 +120,8 @@ def check_log_entry(caller: Caller, entry: LogEntry) -> None:
         raise ValueError("the work of a log entry must not be negative")
     if len(set(map(len, entry.leaks))) > 1:
         raise ValueError("every row of a log entry needs as many leaks as the others")
+    if len(entry.reason) > REASON_CHARACTERS:
+        raise ValueError(f"the reason of a log entry has at most {REASON_CHARACTERS} characters")
     if entry.classes and len(entry.classes) != entry.rows:
         raise ValueError("a log entry needs one class for each of its rows, or none")
     if entry.classes and not (min(entry.classes) >= 0 and max(entry.classes) <= _MAX_CLASS):

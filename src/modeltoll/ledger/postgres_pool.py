@@ -49,7 +49,7 @@ T = TypeVar("T")
 TIMEOUT = 5.0  # seconds for a step, including the wait for a connection
 CONNECTIONS = 8  # at most, for each gateway process
 # File n brings version n to n + 1.
-MIGRATIONS = ("postgres_1.sql", "postgres_2.sql", "postgres_3.sql", "postgres_4.sql")
+MIGRATIONS = ("postgres_1.sql", "postgres_2.sql", "postgres_3.sql", "postgres_4.sql", "postgres_5.sql")
 PROGRAM = "modeltoll"
 LOCK = 0x4D544F4C  # advisory locks: (LOCK, 0) for migrations, (LOCK, 1) for the numbers of the log
 GRACE = 1.0  # seconds to cancel a statement that took too long, before its connection is closed

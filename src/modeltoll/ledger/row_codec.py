@@ -44,6 +44,7 @@ LOG_COLUMNS: dict[str, type[bytes | float | int | str]] = {
     "entry_seconds": float,
     "surcharge": float,
     "group_surcharge": float,
+    "reason": str,
 }
 OLD_LOG_COLUMNS = ("leaks", "rarest")  # JSON, of lines that were written before the numbers were packed; else empty
 _COUNTS = struct.Struct("<III")
@@ -83,12 +84,13 @@ def encode_line(hashed: str, entry: LogEntry) -> tuple[Any, ...]:
         work.new_account_seconds,
         work.surcharge,
         work.group_surcharge,
+        entry.reason,
     )
 
 
 def decode_line(number: int, columns: Mapping[str, Any]) -> tuple[int, str, LogEntry]:
     """(line number, hashed caller, entry) from ``LOG_COLUMNS`` and, where ``numbers`` are empty, ``OLD_LOG_COLUMNS``."""
-    at, hashed, model, rows, measures, numbers, mode, *work = (columns[name] for name in LOG_COLUMNS)
+    at, hashed, model, rows, measures, numbers, mode, *work, reason = (columns[name] for name in LOG_COLUMNS)
     if numbers:
         leaks, rarest, classes = _unpack_numbers(numbers)
     else:
@@ -104,6 +106,7 @@ def decode_line(number: int, columns: Mapping[str, Any]) -> tuple[int, str, LogE
         work=Work(*work),
         mode=mode,
         classes=classes,
+        reason=reason,
     )
     return number, hashed, entry
 

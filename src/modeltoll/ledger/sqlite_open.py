@@ -29,6 +29,7 @@ MIGRATIONS = (
     "sqlite_2.sql",
     "sqlite_3.sql",
     "sqlite_4.sql",
+    "sqlite_5.sql",
 )  # file n brings version n to n + 1; the file's version is PRAGMA user_version
 
 

@@ -106,7 +106,7 @@ def decode_stored_standing(stored: bytes) -> Standing:
 
 def decode_stored_line(number: bytes, fields: Mapping[bytes, bytes]) -> tuple[int, str, LogEntry]:
     """(line number, hashed caller, entry) from an entry of the stream."""
-    columns: dict[str, Any] = {"numbers": b""}
+    columns: dict[str, Any] = {"numbers": b"", "reason": ""}
     for name, value in fields.items():
         column = name.decode()
         kind = LOG_COLUMNS.get(column, str)

@@ -21,7 +21,16 @@ if TYPE_CHECKING:
     from modeltoll.pricing.selection import PriceTargets
     from modeltoll.records import Integers
 
-__all__ = ["MINIMUM_UNIT_SECONDS", "CalibrationTerms", "HoldoutSplit", "RowCosts", "new_account_toll"]
+__all__ = [
+    "CLASS_ROWS",
+    "MINIMUM_UNIT_SECONDS",
+    "CalibrationTerms",
+    "HoldoutSplit",
+    "RowCosts",
+    "new_account_toll",
+]
+
+CLASS_ROWS = 100  # of fewer rows the cells' shares are so uncertain that the kind of a class would hide strangers
 
 MINIMUM_UNIT_SECONDS = 0.0005
 _LEAST_HELD_BACK = 100  # of a kind that prices rows
@@ -35,6 +44,7 @@ class CalibrationTerms:
     ``weights``: one per measure, sum 1; None for equal ones. ``targets``: choose g, and weights if None, for these.
     ``coordinates``: the one or two measures by which suspicion sorts rows into cells; () for the first by weight of those
     that read answers, and of those that read inputs, which ``input_measures`` names.
+    ``class_rows``: rows of a predicted class from which on it is a kind of its own.
     ``new_account_queries``: the new-account toll of anonymous callers, in rows' time without a gateway, or in units if
     the unit is given. ``new_account_toll``: the toll itself, instead.
     """
@@ -47,6 +57,7 @@ class CalibrationTerms:
     targets: PriceTargets | None = None
     coordinates: tuple[str, ...] = ()
     input_measures: tuple[str, ...] = ("novelty",)
+    class_rows: int = CLASS_ROWS
 
 
 @dataclass(frozen=True, slots=True)

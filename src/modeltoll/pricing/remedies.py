@@ -11,6 +11,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 
 from modeltoll.pricing.calibration import KIND_PRICE_ROWS
 from modeltoll.pricing.conformal_tariff import ConformalTariff
+from modeltoll.pricing.kind_laws import smoothed_law
 from modeltoll.pricing.kinds import CALLER, DECLARED, FittedKind
 from modeltoll.pricing.rehearsal import rehearse
 
@@ -38,7 +39,6 @@ __all__ = [
 RHO_STEPS = (0.35, 0.5, 0.75, 1.0)  # tolerances that are tried for a suspected caller
 MOST_CALLER_KINDS = 32  # of callers whose logs count for everyone
 STRANGER_ROWS = 10_000  # of the one account with which a stranger is tried
-_PARENT_ROWS = 7.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +177,7 @@ def _clusters(callers: Sequence[FittedKind], traffic: FittedKind) -> list[int]:
     if len(callers) <= MOST_CALLER_KINDS:
         return list(range(1, len(callers) + 1))
     parent = traffic.counts / traffic.rows
-    laws = np.array([(kind.counts + _PARENT_ROWS * parent) / (kind.rows + _PARENT_ROWS) for kind in callers])
+    laws = np.array([smoothed_law(kind.counts, parent) for kind in callers])
     found: list[int] = fcluster(linkage(np.sqrt(laws), "ward"), MOST_CALLER_KINDS, "maxclust").tolist()
     return found
 

@@ -30,7 +30,8 @@ class CalibrationOutcome:
     ``trials``: of kinds and callers. ``remedies``: of those who are suspected. ``strangers``: under this calibration;
     ``without_callers``: before callers' logs counted for everyone, () where they do not. ``costs``: of families of kinds.
     ``unpromised``: callers and how many rows they have, fewer than ``PROMISE_ROWS``. ``failures``: targets that are not met.
-    ``asked_rho0``: the tax per row before it was raised.
+    ``small_classes``: predicted classes of too few rows for a kind of their own, and their rows; who sends one of them alone
+    is promised nothing. ``asked_rho0``: the tax per row before it was raised.
     """
 
     calibration: Calibration
@@ -40,6 +41,7 @@ class CalibrationOutcome:
     without_callers: tuple[StrangerTrial, ...]
     costs: tuple[KindCost, ...]
     unpromised: tuple[tuple[str, int], ...]
+    small_classes: tuple[tuple[int, int], ...]
     failures: tuple[str, ...]
     asked_rho0: float
 
@@ -87,6 +89,7 @@ def rehearsed(
         without_callers=without,
         costs=costs,
         unpromised=unpromised,
+        small_classes=fit.classes.small,
         failures=tuple(failures),
         asked_rho0=fit.calibration.suspicion.rho0,
     )

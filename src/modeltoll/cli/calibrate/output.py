@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["draw_calibration", "print_outcome"]
 
-_NAMED_CALLERS = 20  # callers without a promise that are named in one warning
+_NAMED = 20  # callers or classes without a promise that are named in one warning
 _HEADINGS = (
     "honest rows held back",
     "rows",
@@ -170,12 +170,21 @@ def _warnings(outcome: CalibrationOutcome) -> list[str]:
             "give 4,000 rows of all traffic and 1,800 of a declared kind"
         )
     if outcome.unpromised:
-        named = ", ".join(f"{name} ({rows} rows)" for name, rows in outcome.unpromised[:_NAMED_CALLERS])
-        more = len(outcome.unpromised) - _NAMED_CALLERS
+        warnings.append(f"nothing is promised to callers with fewer than 1,000 rows: {_named(outcome.unpromised)}")
+    if outcome.small_classes:
+        classes = _named([(str(label), rows) for label, rows in outcome.small_classes])
         warnings.append(
-            f"nothing is promised to callers with fewer than 1,000 rows: {named}{f' and {more} more' if more > 0 else ''}"
+            "nothing is promised to callers who send rows of one of these predicted classes alone, which have too few rows "
+            f"for a kind of their own: {classes}; give more rows of them, or a smaller --class-rows"
         )
     return warnings
+
+
+def _named(few: Sequence[tuple[str, int]]) -> str:
+    """Names and their numbers of rows, the first of them."""
+    named = ", ".join(f"{name} ({rows} rows)" for name, rows in few[:_NAMED])
+    more = len(few) - _NAMED
+    return f"{named}{f' and {more} more' if more > 0 else ''}"
 
 
 def _freed(remedy: Remedy) -> str:
@@ -233,6 +242,7 @@ def _document(
         "strangers_without_callers": [asdict(trial) for trial in outcome.without_callers],
         "would_free": [asdict(remedy) for remedy in outcome.remedies],
         "not_promised": [{"name": name, "rows": rows} for name, rows in outcome.unpromised],
+        "classes_not_promised": [{"class": label, "rows": rows} for label, rows in outcome.small_classes],
         "proposals": _proposals(outcome),
         "failures": list(outcome.failures),
     }

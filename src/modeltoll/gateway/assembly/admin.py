@@ -9,6 +9,7 @@ from modeltoll.gateway.admin.api.operations import AdminApi
 from modeltoll.gateway.admin.auth import AdminAuth
 from modeltoll.gateway.admin.dashboard.app import dashboard_application
 from modeltoll.gateway.admin.dashboard.models import DashboardModel
+from modeltoll.gateway.admin.front_page import AdminPlace, front_page
 from modeltoll.gateway.admin.health import admin_application
 from modeltoll.gateway.admin.playground.app import PlaygroundConfig, PlaygroundModel, playground_application
 
@@ -23,6 +24,14 @@ if TYPE_CHECKING:
 __all__ = ["API", "DASHBOARD", "PLAYGROUND", "build_admin"]
 
 PLAYGROUND, DASHBOARD, API = "/try", "/dashboard", "/api"
+_PLACES = (
+    AdminPlace(f"{DASHBOARD}/", "requests, work and callers under suspicion, and how honest callers fare"),
+    AdminPlace(f"{PLAYGROUND}/", "a page that sends requests and pays their tolls"),
+    AdminPlace(f"{API}/", "the operators' API: callers, evidence, states of models"),
+    AdminPlace("/metrics", "metrics in Prometheus' text format"),
+    AdminPlace("/readyz", "200 if the model server and the ledger answer, else 503"),
+    AdminPlace("/livez", "200 while the process runs"),
+)
 
 
 def build_admin(
@@ -39,7 +48,9 @@ def build_admin(
     models = tuple(
         PlaygroundModel(name, model.infer_path, model.metadata_path) for name, model in served_models.items()
     )
-    admin.mount(PLAYGROUND, playground_application(PlaygroundConfig(settings.listen, models)))
+    admin.router.routes.append(front_page(_PLACES, f"{PLAYGROUND}/page.css"))
+    page = PlaygroundConfig(settings.tcp_address, models, cors_origins=settings.cors.origins)
+    admin.mount(PLAYGROUND, playground_application(page))
     configs = {name: gate.config for name, gate in gates.items()}
     long_standing = 86_400.0 * settings.callers.long_standing_days
     dashboard_models = [

@@ -27,6 +27,12 @@ class _Keeper:
         """Whether it keeps, or is about to keep, the gateway open in the event loop that runs."""
         return self.loop is asyncio.get_running_loop() and not self.task.done()
 
+    def end(self) -> None:
+        """End the task of a loop that does not run; called in a thread of its own."""
+        self.task.cancel()
+        with suppress(asyncio.CancelledError):
+            self.loop.run_until_complete(self.task)
+
 
 class LoopLifetime:
     """A context that is entered with its first use in an event loop and left at the latest when that loop ends.
@@ -38,6 +44,7 @@ class LoopLifetime:
     def __init__(self, context: Callable[[], AbstractAsyncContextManager[None]]) -> None:
         self._context = context
         self._keeper: _Keeper | None = None
+        self._lost: list[_Keeper] = []  # kept, for a task that is thrown away would leave the context after all
 
     @property
     def is_open(self) -> bool:
@@ -53,10 +60,8 @@ class LoopLifetime:
         """
         keeper = self._keeper
         if keeper is None or not keeper.is_current:
-            if keeper is not None and keeper.loop.is_running() and not keeper.task.done():
-                raise RuntimeError(
-                    "the gateway is open in another event loop, which still runs: use one loop, or one gateway each"
-                )
+            if keeper is not None and not keeper.task.done():
+                await self._leave(keeper)
             loop = asyncio.get_running_loop()
             opened: asyncio.Future[None] = loop.create_future()
             keeper = self._keeper = _Keeper(loop, opened, loop.create_task(self._keep(opened)))
@@ -70,6 +75,17 @@ class LoopLifetime:
         keeper.task.cancel()
         with suppress(asyncio.CancelledError):
             await keeper.task
+
+    async def _leave(self, keeper: _Keeper) -> None:
+        """Leave the context that was entered in another event loop."""
+        if keeper.loop.is_running():
+            raise RuntimeError(
+                "the gateway is open in another event loop, which still runs: use one loop, or an application for each"
+            )
+        if keeper.loop.is_closed():  # without ending its tasks: nothing can run there any more
+            self._lost.append(keeper)
+        else:
+            await asyncio.to_thread(keeper.end)
 
     async def _keep(self, opened: asyncio.Future[None]) -> None:
         try:

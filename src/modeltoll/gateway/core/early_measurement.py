@@ -12,7 +12,6 @@ import time
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from modeltoll.errors import ModeltollError
 from modeltoll.leak.measure import reads_inputs_alone
 from modeltoll.records import Answer, Evidence
 
@@ -56,7 +55,7 @@ class EarlyMeasurement:
             raise
         try:
             return answer, await measuring
-        except ModeltollError:
+        except Exception:  # noqa: BLE001  raised again by the measurement of the answer, which says what it means
             return answer, {}
 
     def _measure(self, parsed: ParsedRequest) -> EarlyLeaks:

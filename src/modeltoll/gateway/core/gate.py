@@ -6,14 +6,15 @@ is the next one's argument; nothing calls back.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, ParamSpec
+from typing import TYPE_CHECKING
 
-from modeltoll.errors import CallerGone, LedgerError, UpstreamRefused, UpstreamTimeout
+from modeltoll.errors import CallerGone, RequestError, UpstreamRefused, UpstreamTimeout
 from modeltoll.gateway.callers.quotas import DailyQuotas
 from modeltoll.gateway.core.early_measurement import EarlyMeasurement
 from modeltoll.gateway.core.fingerprints import keyed
+from modeltoll.gateway.core.ledger_steps import LedgerSteps
 from modeltoll.gateway.core.measured_answer import MeasuredAnswer
 from modeltoll.gateway.core.padding import dither
 from modeltoll.gateway.core.refused_answers import RefusedAnswers
@@ -27,29 +28,28 @@ from modeltoll.gateway.core.request import (
     GateRequest,
     GateResult,
     GateRuntime,
-    unknown_account,
 )
 from modeltoll.gateway.core.settlement import Settlement, with_new_account
 from modeltoll.gateway.core.threads import LARGE_BYTES, LARGE_ROWS, off_loop, read_off_loop
 from modeltoll.gateway.core.tolls import TollContent, admission_toll, answer_toll
+from modeltoll.gateway.core.unmeasured import Unmeasured, stripped_if_possible
 from modeltoll.records import Account, Answer, Caller, Work
 from modeltoll.settlement_records import Adjustment, Admission
 
 if TYPE_CHECKING:
-    from modeltoll.evidence_records import EvidenceUpdate, Verdict
+    from modeltoll.evidence_records import Verdict
     from modeltoll.gateway.core.early_measurement import EarlyLeaks
     from modeltoll.gateway.core.settlement import DeferredReceipts
     from modeltoll.gateway.protocols.protocol import ParsedRequest
     from modeltoll.gateway.upstream.upstream import Upstream
     from modeltoll.ledger.ledger import Ledger
     from modeltoll.pricing.tariff import Tariff
-    from modeltoll.records import LogEntry
     from modeltoll.settlement_records import Receipt
     from modeltoll.toll_records import Toll
 
 __all__ = ["Gate"]
 
-P = ParamSpec("P")
+_NOT_UNDERSTOOD = (400, 404, 422)  # statuses for members that a server does not know
 _WORKED = (499, 504)  # statuses of a model server that has begun to work: its client hung up, or it was too slow
 _NOTHING_RESERVED = Admission(admitted=True)
 
@@ -83,6 +83,8 @@ class Gate:
         self.refused_answers = RefusedAnswers(model.protocol, config.refusals, runtime.clock)
         early = (*model.measures, *model.clean_measures) if config.mode == SHADOW else model.measures
         self._early_measurement = EarlyMeasurement(early)
+        self._steps = LedgerSteps(ledger, config)
+        self._unmeasured = Unmeasured(self._model, config.mode, ledger, runtime.clock)
 
     @property
     def _model(self) -> str:
@@ -91,19 +93,38 @@ class Gate:
     async def handle(self, request: GateRequest) -> GateResult:
         """Take one request through the gate.
 
+        In shadow mode a request or an answer that cannot be measured goes through as it came.
+
         Raises:
             RequestError, AnswerError, UpstreamError (UpstreamRefused with the server's own status), LedgerError, AllowanceSpent, TokenRefused: nothing of the answer may
                 be released.
         """
-        model, tariff = self.config.served_model, self.config.current_tariff
-        parsed = await read_off_loop(len(request.body), model.read, request.body, request.content_type)
+        tariff = self.config.current_tariff
+        try:
+            parsed = await self._read(request)
+        except Exception as error:  # noqa: BLE001  raised again in enforce mode
+            return await self._pass_unread(request, tariff, self._unmeasured.reason(error))
         rows = len(parsed.fingerprints)
-        await self._with_quota(self._quotas.check, request.caller, rows)
+        await self._steps.with_quota(self._quotas.check, request.caller, rows)
         admission = await self._admit(request, tariff, rows)
         if not admission.admitted:
             return await self._ask_for_admission(request, tariff, admission, rows)
         answer, early = await self._ask(request, parsed, admission)
+        if reason := self._unmeasured.answered_otherwise(answer):
+            return await self._unmeasured.result(request.caller, answer, rows, reason)
         return await self._price(request, tariff, parsed, (answer, early), admission)
+
+    async def _read(self, request: GateRequest) -> ParsedRequest:
+        if request.unread:
+            raise RequestError(request.unread)
+        read = self.config.served_model.read
+        return await read_off_loop(len(request.body), read, request.body, request.content_type)
+
+    async def _pass_unread(self, request: GateRequest, tariff: Tariff, reason: str) -> GateResult:
+        """In shadow mode: the answer to a request that cannot be read, as it comes."""
+        await self._admit(request, tariff, 0)
+        answer = await self._ask_upstream(request, None)
+        return await self._unmeasured.result(request.caller, answer, 0, request.unread or reason)
 
     async def settle(self, caller: Caller, receipts: Sequence[bytes]) -> None:
         """Count receipts that come without a request, of any model.
@@ -148,7 +169,7 @@ class Gate:
         up, and where its answer cannot be measured.
         """
         try:
-            return await self._early_measurement.measure_during(self._ask_upstream(request, parsed), parsed)
+            return await self._early_measurement.measure_during(self._ask_upstream(request, parsed.forward), parsed)
         except (UpstreamTimeout, CallerGone):
             raise
         except Exception as error:
@@ -168,7 +189,12 @@ class Gate:
         """Measure, charge, price and bill an answer, and make its toll."""
         answer, early = answered
         large = len(parsed.fingerprints) > LARGE_ROWS or len(request.body) + len(answer.body) > LARGE_BYTES
-        measured = await off_loop(large, self._measure, tariff, parsed, answer, early)
+        try:
+            measured = await off_loop(large, self._measure, tariff, parsed, answer, early)
+        except Exception as error:  # noqa: BLE001  raised again in enforce mode
+            reason = self._unmeasured.reason(error)
+            answer = await off_loop(large, stripped_if_possible, parsed, answer)
+            return await self._unmeasured.result(request.caller, answer, len(parsed.fingerprints), reason)
         if parsed.strip is not None:
             answer = await off_loop(large, parsed.strip, answer)
         account, in_ledger = await self._charge(request, parsed, measured)
@@ -180,14 +206,14 @@ class Gate:
         toll, mode, adjustment = await self._toll(request, tariff, parsed, answer, (work, admission, in_ledger))
         work = with_new_account(work, request.payment)
         entry = measured.log_entry(self._model, work, mode, self._runtime.clock(), clean=self.config.mode == SHADOW)
-        in_ledger = in_ledger and await self._bill(request.caller, entry, adjustment, verdict.updates)
+        in_ledger = in_ledger and await self._steps.bill(request.caller, entry, adjustment, verdict.updates)
         return GateResult(
             work, mode, answer=None if toll else answer, toll=toll, in_ledger=in_ledger, headers=answer.headers
         )
 
     async def _spend_quota(self, caller: Caller, work: Work) -> bool:
         asked = work.seconds if self._mode_without_toll(caller, work) is None else 0.0
-        return await self._with_quota(self._quotas.spend, caller, work.rows, asked)
+        return await self._steps.with_quota(self._quotas.spend, caller, work.rows, asked)
 
     async def _toll(
         self,
@@ -222,22 +248,16 @@ class Gate:
         toll = await answer_toll(self._runtime, self.config.selector, request, content, asked)
         return toll, toll.mode, priced.adjustment
 
-    async def _with_quota(self, ask: Callable[P, Awaitable[None]], *args: P.args, **kwargs: P.kwargs) -> bool:
-        """Call a method of the quotas, except in shadow mode; False where the ledger does not answer."""
-        if self.config.mode == SHADOW:
-            return True
-        try:
-            await ask(*args, **kwargs)
-        except LedgerError:
-            if not self.config.without_ledger:
-                raise
-            return False
-        return True
-
-    async def _ask_upstream(self, request: GateRequest, parsed: ParsedRequest) -> Answer:
-        body = request.body if parsed.forward is None else parsed.forward
-        answer = await self._upstream.predict(request.path, body, request.content_type, request.head)
-        return self.refused_answers.check(answer, request.path)
+    async def _ask_upstream(self, request: GateRequest, forward: bytes | None) -> Answer:
+        """The server's answer to ``forward``, else to the request itself; raises as ``RefusedAnswers.check``."""
+        path, content_type, head = request.path, request.content_type, request.head
+        answer = await self._upstream.predict(path, forward or request.body, content_type, head)
+        if forward is not None and answer.status in _NOT_UNDERSTOOD and self.config.mode == SHADOW:
+            # The request alone, without what the measures would have read.
+            answer = await self._upstream.predict(path, request.body, content_type, head)
+        if self._unmeasured.answered_otherwise(answer):
+            return answer
+        return self.refused_answers.check(answer, path)
 
     def _measure(self, tariff: Tariff, parsed: ParsedRequest, answer: Answer, early: EarlyLeaks) -> MeasuredAnswer:
         model = self.config.served_model
@@ -253,12 +273,7 @@ class Gate:
         read = (request.path, request.head.query, request.head.read_headers)
         fingerprints = keyed(self._ledger.derived_key("fingerprints"), read, parsed.fingerprints)
         charge = measured.charge(self._model, self.config.tariff, fingerprints, self._runtime.clock())
-        try:
-            return await self._ledger.charge(request.caller, charge), True
-        except LedgerError:
-            if not self.config.without_ledger:
-                raise
-            return unknown_account(request.caller, charge), False
+        return await self._steps.charge(request.caller, charge)
 
     async def _work(self, tariff: Tariff, measured: MeasuredAnswer, account: Account, verdict: Verdict) -> Work:
         """The work. A suspected caller's rows are measured once more, by the measures that were fitted without kinds."""
@@ -281,15 +296,3 @@ class Gate:
         if self.config.mode == SHADOW:
             return SHADOW
         return None if work.seconds > 0 else FREE
-
-    async def _bill(
-        self, caller: Caller, entry: LogEntry, adjustment: Adjustment | None, updates: Sequence[EvidenceUpdate]
-    ) -> bool:
-        """Bill the request; False where the ledger does not answer and ``without_ledger`` allows that."""
-        try:
-            await self._ledger.bill(caller, entry, adjustment, updates)
-        except LedgerError:
-            if not self.config.without_ledger:
-                raise
-            return False
-        return True

@@ -140,8 +140,7 @@ class ServedModel:
             for width in filter(None, map(input_width, self.measures)):
                 if parsed.inputs.shape[1] != width:
                     raise RequestError(f"a row has {parsed.inputs.shape[1]} numbers where the model takes {width}")
-                if parsed.inputs.size and max(parsed.inputs.max(), -parsed.inputs.min()) > LARGEST_INPUT:
-                    raise RequestError("the inputs hold a number that is too large")
+            check_size(parsed.inputs)
         return parsed
 
     @property
@@ -204,6 +203,11 @@ class GateConfig:
     refusals: RefusalTerms = DEFAULT_REFUSALS
 
     @property
+    def answers_without_ledger(self) -> bool:
+        """Whether answers go out while the ledger does not answer; in shadow mode they always do."""
+        return self.without_ledger or self.mode == SHADOW
+
+    @property
     def current_tariff(self) -> Tariff:
         """The tariff for the next request; the drift monitor may have chosen another g for it."""
         return self.tariff if self.drift_monitor is None else self.drift_monitor.current_tariff(self.tariff)
@@ -215,7 +219,8 @@ class GateRequest:
 
     ``content_type`` is one of ``wire.with_binary_length``. ``receipts`` are those of earlier tolls, as the caller sent them.
     ``payment`` is the receipt of the admission toll that the caller has paid for this request. ``head`` is what of the
-    request's query and headers goes to the model server.
+    request's query and headers goes to the model server. ``unread``, for shadow mode only: why the body is not read;
+    ``content_type`` may be any then.
     """
 
     caller: Caller
@@ -226,6 +231,7 @@ class GateRequest:
     receipts: tuple[bytes, ...] = ()
     payment: Receipt | None = None
     head: RequestHead = NO_HEAD
+    unread: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +240,7 @@ class GateResult:
 
     ``mode`` is the mode in the ledger's log; ``work`` of an admission toll is what the toll asks, else the price. ``in_ledger`` is False where the ledger did not answer, so that the charge,
     the quota or the log entry is missing there. ``headers`` are those of the model server's answer that go beside it or its
-    toll.
+    toll. ``reason``: as in ``LogEntry``, of an answer that was not measured.
     """
 
     work: Work
@@ -243,6 +249,7 @@ class GateResult:
     toll: Toll | None
     in_ledger: bool = True
     headers: tuple[tuple[str, str], ...] = ()
+    reason: str = ""
 
 
 def unknown_account(caller: Caller, charge: Charge) -> Account:

@@ -36,12 +36,14 @@ class RequestFields:
     work: float = 0.0
     suspected: bool = False
     error: str = ""
+    reason: str = ""
 
     def set_result(self, model: str, result: GateResult) -> None:
         """Set the result of a model's gate."""
         work = result.work
         self.model, self.rows, self.mode = model, work.rows, result.mode
         self.work, self.suspected = work.seconds, work.suspected
+        self.reason = result.reason
 
 
 def fields_of(scope: Scope) -> RequestFields:
@@ -68,13 +70,14 @@ class RequestRecorder:
             method=scope["method"],
             route=fields.route,
             status=status,
-            seconds=seconds,
+            request_seconds=seconds,
             model=fields.model,
             rows=fields.rows,
             mode=fields.mode,
-            work=fields.work,
+            work_seconds=fields.work,
             suspected=fields.suspected,
             error=fields.error,
+            reason=fields.reason,
         )
 
 

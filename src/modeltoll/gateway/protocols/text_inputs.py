@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from modeltoll.errors import AnswerError, RequestError
+from modeltoll.errors import AnswerError, RequestError, UnknownModel
 from modeltoll.gateway.protocols.fingerprints import row_fingerprints
 from modeltoll.gateway.protocols.rows import check_row_limit
 from modeltoll.gateway.protocols.strict_json import canonical
@@ -39,10 +39,10 @@ def check_model(document: dict[str, Any], service: ServiceDescription) -> None:
     """Refuse a request for another model than the one that is measured.
 
     Raises:
-        RequestError: it is one.
+        UnknownModel: it is one.
     """
     if document.get("model") != (service.served_as or service.model):
-        raise RequestError("there is no such model here")
+        raise UnknownModel("there is no such model here")
 
 
 def texts_in(given: object, member: str, *, tokens: bool = False) -> list[Any]:

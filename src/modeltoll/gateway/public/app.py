@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -28,18 +27,19 @@ from modeltoll.errors import (
     UpstreamRefused,
 )
 from modeltoll.gateway.core.gate import Gate
-from modeltoll.gateway.core.request import PREPAID, GateConfig, GateRequest, GateResult, GateRuntime
+from modeltoll.gateway.core.request import PREPAID, SHADOW, GateConfig, GateRequest, GateResult, GateRuntime
 from modeltoll.gateway.core.threads import LARGE_BYTES, off_loop
 from modeltoll.gateway.core.tolls import AdmittedRequest, redeem
 from modeltoll.gateway.observability.request_log import fields_of
 from modeltoll.gateway.protocols.protocol import JSON
+from modeltoll.gateway.public.cors import CorsPolicy, PageAccess
 from modeltoll.gateway.public.disconnect import watching_caller
 from modeltoll.gateway.public.ingress import Ingress, IngressPolicy
 from modeltoll.gateway.public.parsing import (
     accept_of,
     addressed_gate,
     check_json,
-    content_type_of,
+    content_of,
     identity_of,
     path_of,
     read_body,
@@ -47,6 +47,7 @@ from modeltoll.gateway.public.parsing import (
     route_path,
     written_path,
 )
+from modeltoll.gateway.public.prefix import BelowPrefix
 from modeltoll.gateway.public.request_head import head_of, trace_headers
 from modeltoll.gateway.settings.body_limits import SETTLEMENT_BYTES
 
@@ -64,7 +65,6 @@ _PROTOCOL = "modeltoll.protocol"  # key in a request's scope: the protocol that 
 _CLIENT_GONE = 499
 _NO_CONTENT = 204
 REDEEMED, SETTLED = "redeemed", "settled"
-_PREFLIGHT_SECONDS = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +99,14 @@ class _Handlers:
         """An inference request: through the gate of its model."""
         protocol, gates = self._set_protocol(gates, http_request), self._matching_gates(gates, http_request)
         path, caller = path_of(template, http_request), self._identify(template, http_request)
-        accept, content_type = accept_of(http_request), content_type_of(http_request, protocol)
+        accept, (content_type, unread) = accept_of(http_request), content_of(gates, http_request, protocol)
         policy = self._ingress.policy
         with self._ingress.place(caller.name) as holding:
             body = await read_body(http_request, policy.max_body, holding, policy.least_rate)
             gate = addressed_gate(gates, body)
             head = head_of(http_request, (gate,), policy.request_headers)
-            request = GateRequest(caller, path, body, accept, content_type, receipts_of(http_request), head=head)
+            receipts = receipts_of(http_request)
+            request = GateRequest(caller, path, body, accept, content_type, receipts, head=head, unread=unread)
             return await self._handle(gate, request, http_request)
 
     async def _handle(self, gate: Gate, request: GateRequest, http_request: Request) -> Response:
@@ -144,6 +145,8 @@ class _Handlers:
         policy = self._ingress.policy
         with self._ingress.place(caller.name) as holding:
             body = await read_body(http_request, policy.max_redemption, holding, policy.least_rate)
+            if body == wire.REDEEM_PROBE:
+                return Response(status_code=_NO_CONTENT)
             redeemed, receipt = await off_loop(len(body) > LARGE_BYTES, redeem, self._components.runtime, caller, body)
             self._components.metrics.count_redemption()
             fields_of(http_request.scope).mode = REDEEMED
@@ -214,7 +217,8 @@ class _Handlers:
         matching = [
             gate
             for gate, service in services
-            if model in (None, service.model) and (version is None or version in service.versions)
+            if model in (None, service.model)
+            and (version is None or version in service.versions or gate.config.mode == SHADOW)
         ]
         if not matching:
             raise RouteRefused("there is no such model or version here")
@@ -241,7 +245,7 @@ class _Handlers:
         headers = {"www-authenticate": "Bearer"} if isinstance(error, CallerRefused) else {}
         if error.retry_after is not None:
             headers["retry-after"] = str(error.retry_after)
-        if isinstance(error, BodyTooSlow):
+        if isinstance(error, BodyTooSlow) or "expect" in http_request.headers:  # a body may never come
             headers["connection"] = "close"
         if isinstance(error, UpstreamRefused):
             headers |= dict(error.headers)
@@ -277,24 +281,15 @@ def _routes(handlers: _Handlers, gates: Iterable[Gate]) -> Iterator[Route]:
     yield Route(wire.SETTLE_PATH, handlers.settle, methods=["POST"])
 
 
-def _cors(origins: tuple[str, ...]) -> list[Middleware]:
-    """Lets pages of these origins send requests and read the headers of the answers."""
-    return [
-        Middleware(
-            CORSMiddleware,
-            allow_origins=origins,
-            allow_methods=("GET", "POST"),
-            allow_headers=("Authorization", "Content-Type", "X-Api-Key", wire.ACCEPT_HEADER, wire.SETTLE_HEADER),
-            expose_headers=(wire.RECEIPT_HEADER, wire.AUTHENTICATE_HEADER),
-            max_age=_PREFLIGHT_SECONDS,
-        )
-    ]
+def _middleware(policy: IngressPolicy) -> Iterator[Middleware]:
+    yield Middleware(PageAccess, CorsPolicy(policy.cors_origins, policy.cors_headers, policy.cors_max_age))
+    if policy.root_path:
+        yield Middleware(BelowPrefix, policy.root_path)
 
 
 def application(components: AppComponents) -> Starlette:
     """The public application."""
     handlers = _Handlers(components)
-    origins = components.ingress.cors_origins
     app = Starlette(
         routes=list(_routes(handlers, components.gates.values())),
         exception_handlers={
@@ -304,7 +299,7 @@ def application(components: AppComponents) -> Starlette:
             ClientDisconnect: handlers.error_response,
             Exception: handlers.error_response,
         },
-        middleware=_cors(origins) if origins else (),
+        middleware=list(_middleware(components.ingress)),
     )
     app.router.redirect_slashes = False  # a redirect would be an answer to a route that is not listed
     return app

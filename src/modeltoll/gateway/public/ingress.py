@@ -27,8 +27,9 @@ class IngressPolicy:
     ``max_bodies`` all bodies that are here at the same time. ``max_requests`` bounds the requests that are handled at
     the same time. One caller holds at most ``caller_share`` of the places and of the bytes that other callers leave.
     ``least_rate`` is the lowest speed of a body in bytes per second. ``cors_origins`` are the origins whose pages may
-    send requests from a browser; ``*`` stands for all. ``request_headers`` are those that are passed on to the model
-    server.
+    send requests from a browser; ``*`` stands for all. ``cors_headers``, ``cors_max_age``: see ``CorsPolicy``.
+    ``request_headers`` are those that are passed on to the model server. ``root_path`` is the path below which a proxy
+    serves the gateway without removing it; empty if there is none.
     """
 
     identifier: CallerIdentifier
@@ -40,6 +41,9 @@ class IngressPolicy:
     caller_share: float = 0.5
     least_rate: float = 1024.0
     request_headers: tuple[str, ...] = TRACE_HEADERS
+    cors_headers: tuple[str, ...] = ()
+    cors_max_age: int = 600
+    root_path: str = ""
 
 
 class Ingress:

@@ -13,7 +13,10 @@ from starlette.requests import ClientDisconnect, Request
 from modeltoll import wire
 from modeltoll.errors import BodyTooLarge, BodyTooSlow, ContentTypeRefused, RequestError, RouteRefused
 from modeltoll.gateway.callers.identify import RequestIdentity
+from modeltoll.gateway.core.request import SHADOW
+from modeltoll.gateway.core.unmeasured import CONTENT_TYPE, VERSION
 from modeltoll.gateway.protocols.protocol import JSON
+from modeltoll.gateway.protocols.strict_json import BYTE_ORDER_MARK
 from modeltoll.puzzle.registry import PUZZLES
 
 if TYPE_CHECKING:
@@ -29,6 +32,7 @@ __all__ = [
     "accept_of",
     "addressed_gate",
     "check_json",
+    "content_of",
     "content_type_of",
     "identity_of",
     "path_of",
@@ -43,6 +47,9 @@ _JSON_TYPE = re.compile(r"application/(?:[a-z0-9!#$&^_.-]+\+)?json")
 _GRACE_SECONDS = 10.0  # for the first bytes of a body, and after any pause
 _LEAST_RATE = 1024.0  # bytes per second
 _BROWSER_HEADERS = ("origin", "sec-fetch-site")
+_VERSION_CHARACTERS = 64  # of a version in the log
+_OWN_PAGES = ("same-origin", "none")  # values of Sec-Fetch-Site
+_SIMPLE_TYPES = ("", "text/plain", "multipart/form-data", "application/x-www-form-urlencoded")
 _SLASH = re.compile(r"/|%2f", re.IGNORECASE)
 
 
@@ -197,6 +204,42 @@ def content_type_of(request: Request, protocol: ServingProtocol) -> str:
     return folded
 
 
+def _content_in_shadow_mode(request: Request, protocol: ServingProtocol) -> tuple[str, str]:
+    """The content type for the model server, whatever it is, and why the body is not read; empty where it is.
+
+    Raises:
+        ContentTypeRefused: a page of another origin could have sent it without asking. RequestError: there are several.
+    """
+    try:
+        return content_type_of(request, protocol), ""
+    except (ContentTypeRefused, RequestError):
+        sent, media_type = request.headers.getlist("content-type"), _media_type(request)
+        foreign = any(name in request.headers for name in _BROWSER_HEADERS)
+        own_page = request.headers.get("sec-fetch-site") in _OWN_PAGES
+        if len(sent) > 1 or (foreign and not own_page and media_type in _SIMPLE_TYPES):
+            raise
+        content_type = sent[0] if sent else _BINARY
+        if not (content_type.isascii() and content_type.isprintable()):
+            raise
+        folded = wire.with_binary_length(content_type, request.headers.get(wire.BINARY_HEADER))
+        return folded, f"{CONTENT_TYPE}: {media_type or 'none'}"
+
+
+def content_of(gates: Sequence[Gate], http_request: Request, protocol: ServingProtocol) -> tuple[str, str]:
+    """The content type for the model server, and why shadow mode does not read the body; empty where it is read.
+
+    Where several models share a path, the body must be read to find out which of them is meant.
+    """
+    config = gates[0].config
+    if len(gates) > 1 or config.mode != SHADOW:
+        return content_type_of(http_request, protocol), ""
+    version = http_request.path_params.get("version")
+    content_type, unread = _content_in_shadow_mode(http_request, protocol)
+    if version is not None and version not in config.served_model.service.versions:
+        unread = f"{VERSION}: {version[:_VERSION_CHARACTERS]}"
+    return content_type, unread
+
+
 def addressed_gate(gates: Sequence[Gate], body: bytes) -> Gate:
     """The gate of the model that a request's body names, where several gates share a path.
 
@@ -206,7 +249,7 @@ def addressed_gate(gates: Sequence[Gate], body: bytes) -> Gate:
     if len(gates) == 1:
         return gates[0]
     try:
-        model = _named.decode(body).model
+        model = _named.decode(body.removeprefix(BYTE_ORDER_MARK)).model
     except (ValueError, RecursionError):  # msgspec.DecodeError is a ValueError
         model = ""
     for gate in gates:

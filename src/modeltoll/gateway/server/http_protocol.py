@@ -9,6 +9,7 @@ refused is read and discarded, so that its sender can read the refusal, but not 
 from __future__ import annotations
 
 import asyncio
+import re
 import resource
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 __all__ = [
+    "CLOSE",
     "DISCARD_SECONDS",
     "FIRST_BYTE_SECONDS",
     "HEAD_SECONDS",
@@ -31,6 +33,8 @@ _MAX_PIPELINED = 16  # requests that wait for an earlier one; with more, the con
 DISCARD_SECONDS = 30.0  # for the rest of a request's body after its response
 
 
+CLOSE = (b"connection", b"close")  # a header
+_UPGRADE = re.compile(rb"(\r\n)upgrade:", re.IGNORECASE)
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
@@ -43,12 +47,13 @@ class HeadTimeoutProtocol(HttpToolsProtocol):
 
     _timer: asyncio.TimerHandle | None = None
     _before_newest: Sequence[RequestResponseCycle] = ()  # requests without a complete response, but for the newest
+    _in_head = True  # whether the next bytes belong to a head, as far as is known
     _head_bytes = 0  # that came since the last head or piece of a body was complete
 
     def data_received(self, data: bytes) -> None:
         """Bytes have arrived: close the connection where they belong to a head that is too large."""
         self._head_bytes += len(data)
-        super().data_received(data)
+        super().data_received(_without_upgrade(data) if self._in_head else data)
         if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
             cycle: RequestResponseCycle | None = self.cycle  # None before the first request
             if cycle is None or cycle.response_complete:
@@ -73,7 +78,7 @@ class HeadTimeoutProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The head is complete: stop the timer."""
         self._stop_timer()
-        self._head_bytes = 0
+        self._head_bytes, self._in_head = 0, False
         before: RequestResponseCycle | None = self.cycle
         super().on_headers_complete()
         if before is not None and before is not self.cycle and not before.response_complete:
@@ -82,7 +87,7 @@ class HeadTimeoutProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """The body is complete: stop the timer, which runs where the response was faster."""
         super().on_message_complete()
-        self._head_bytes = 0
+        self._head_bytes, self._in_head = 0, True
         self._stop_timer()
 
     def on_response_complete(self) -> None:
@@ -110,6 +115,12 @@ class HeadTimeoutProtocol(HttpToolsProtocol):
         if len(self.pipeline) <= _MAX_PIPELINED:
             self.flow.resume_reading()
 
+    def close_after_response(self) -> None:
+        """Close the connection after the response to the request that is being handled, if there is one, and say so in it."""
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            cycle.keep_alive = False
+
     def _start_timer(self, seconds: float) -> None:
         self._stop_timer()
         self._timer = self.loop.call_later(seconds, self.transport.close)
@@ -118,6 +129,17 @@ class HeadTimeoutProtocol(HttpToolsProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _without_upgrade(data: bytes) -> bytes:
+    """The bytes of a head without an offer of another protocol, under another name.
+
+    Java's client offers ``h2c`` with each request. A server may ignore that (RFC 9110), but the parser drops the body.
+    """
+    if b"upgrade:" not in data.lower():
+        return data
+    head, end, rest = data.partition(b"\r\n\r\n")
+    return _UPGRADE.sub(rb"\1x-upgrade:", head) + end + rest
 
 
 def raise_file_limit() -> None:

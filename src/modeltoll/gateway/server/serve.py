@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from modeltoll.errors import SettingsError
-from modeltoll.gateway.server.http_protocol import HeadTimeoutProtocol, raise_file_limit
+from modeltoll.gateway.server.http_protocol import CLOSE, HeadTimeoutProtocol, raise_file_limit
+from modeltoll.gateway.server.listening import listen, listen_all
 from modeltoll.gateway.server.reload import ReloadingGateway
 
 if TYPE_CHECKING:
@@ -45,10 +45,9 @@ __all__ = [
 log = logging.getLogger("modeltoll.gateway")
 
 _GRACE_SECONDS = 30
-_KEEP_SECONDS = 75  # longer than clients and proxies keep idle connections, or they write into closed ones
-_BACKLOG = 1024
+_KEEP_SECONDS = 75
 
-Listener = tuple["ASGIApp", socket.socket]  # an application, and the socket on which it listens
+Listener = tuple["ASGIApp", Sequence[socket.socket]]  # an application, and the sockets on which it listens
 
 
 class _Server(uvicorn.Server):
@@ -58,26 +57,16 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         yield
 
-
-def listen(setting: str, address: str) -> socket.socket:
-    """A listening socket at ``HOST:PORT``.
-
-    Raises:
-        SettingsError: the address cannot be listened on; the message names ``setting``.
-    """
-    host, _, port = address.rpartition(":")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        listening = socket.create_server((host.strip("[]"), int(port)), family=family, backlog=_BACKLOG)
-    except OSError as error:
-        raise SettingsError([f"{setting}: cannot listen on {address}: {error.strerror}; choose another"]) from None
-    # Connections inherit this option. asyncio does not set it for sockets that it is given; without it, every answer
-    # waits some 40 ms for the other side's delayed acknowledgement.
-    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return listening
+    def close_after_responses(self) -> None:
+        """From now on each response says that its connection closes, also those to requests that are being handled."""
+        self.config.encoded_headers.append(CLOSE)
+        self.server_state.default_headers = [*self.server_state.default_headers, CLOSE]
+        for connection in self.server_state.connections:
+            if isinstance(connection, HeadTimeoutProtocol):
+                connection.close_after_response()
 
 
-def _server(app: ASGIApp, finish_seconds: int = _GRACE_SECONDS) -> _Server:
+def _server(app: ASGIApp, finish_seconds: int = _GRACE_SECONDS, keep_alive_seconds: int = _KEEP_SECONDS) -> _Server:
     config = uvicorn.Config(
         app,
         http=HeadTimeoutProtocol,
@@ -89,7 +78,7 @@ def _server(app: ASGIApp, finish_seconds: int = _GRACE_SECONDS) -> _Server:
         log_level="warning",
         server_header=False,
         proxy_headers=False,  # see callers/identify.py
-        timeout_keep_alive=_KEEP_SECONDS,
+        timeout_keep_alive=keep_alive_seconds,
         timeout_graceful_shutdown=finish_seconds,
     )
     return _Server(config)
@@ -137,9 +126,9 @@ async def serve(
         SettingsError: an address cannot be listened on. LedgerError: the ledger cannot be opened.
     """
     reloading = ReloadingGateway(gateway, path)
-    with listen("listen", settings.listen) as public, listen("admin", settings.admin) as admin:
+    with listen_all("listen", settings.listen_addresses) as public, listen("admin", settings.admin) as admin:
         async with reloading.open():
-            listeners = ((reloading.public, public), (reloading.admin, admin))
+            listeners = ((reloading.public, public), (reloading.admin, (admin,)))
             await run_servers(listeners, ready, SignalPolicy(reloading.reload, shutdown_policy(gateway)))
 
 
@@ -148,18 +137,22 @@ class ShutdownPolicy:
     """How a gateway stops.
 
     For ``drain_seconds`` it reports that it is not ready and serves on, so that load balancers send requests elsewhere.
-    Then it accepts no more requests, and active ones have ``finish_seconds`` to complete.
+    Meanwhile every response closes its connection, so that few are in use at the end. Then it accepts no more requests,
+    and active ones have ``finish_seconds`` to complete. An idle connection is kept for ``keep_alive_seconds``.
     """
 
     state: ServerState
     drain_seconds: float = 0.0
-    finish_seconds: int = 30
+    finish_seconds: int = _GRACE_SECONDS
+    keep_alive_seconds: int = _KEEP_SECONDS
 
 
 def shutdown_policy(gateway: Gateway) -> ShutdownPolicy:
     """The shutdown policy of the gateway's settings."""
     operation = gateway.settings.operation
-    return ShutdownPolicy(gateway.shared.state, operation.drain_seconds, operation.finish_seconds)
+    return ShutdownPolicy(
+        gateway.shared.state, operation.drain_seconds, operation.finish_seconds, operation.keep_alive_seconds
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,17 +175,20 @@ async def run_servers(listeners: Sequence[Listener], ready: Callable[[], None], 
     "not ready" until the last request is completed. A second signal stops everything at once.
     """
     raise_file_limit()
-    servers = tuple(_server(app, signals.shutdown.finish_seconds) for app, _ in listeners)
-    loop, shutdown = asyncio.get_running_loop(), _Shutdown(servers, signals.shutdown)
+    policy = signals.shutdown
+    servers = tuple(_server(app, policy.finish_seconds, policy.keep_alive_seconds) for app, _ in listeners)
+    loop, shutdown = asyncio.get_running_loop(), _Shutdown(servers, policy)
     loop.add_signal_handler(signal.SIGHUP, signals.reload)
-    loop.add_signal_handler(signal.SIGTERM, shutdown.begin, signals.shutdown.drain_seconds)
+    loop.add_signal_handler(signal.SIGTERM, shutdown.begin, policy.drain_seconds)
     for number in signals.stop_signals:
         loop.add_signal_handler(number, shutdown.begin, 0.0)
     if signals.stop_descriptor is not None:
         loop.add_reader(signals.stop_descriptor, _begin_once, loop, signals.stop_descriptor, shutdown)
     gc.freeze()  # what was built so far is never freed; the collector need not scan it
     ready()
-    await asyncio.gather(*(shutdown.serve(server, sock) for server, (_, sock) in zip(servers, listeners, strict=True)))
+    await asyncio.gather(
+        *(shutdown.serve(server, sockets) for server, (_, sockets) in zip(servers, listeners, strict=True))
+    )
 
 
 class _Shutdown:
@@ -202,8 +198,8 @@ class _Shutdown:
         self._first, *self._others = servers
         self._state = policy.state
 
-    async def serve(self, server: _Server, listening: socket.socket) -> None:
-        await server.serve([listening])
+    async def serve(self, server: _Server, listening: Sequence[socket.socket]) -> None:
+        await server.serve(list(listening))
         if server is self._first:
             for other in self._others:
                 other.should_exit = True
@@ -215,6 +211,7 @@ class _Shutdown:
                 server.should_exit = server.force_exit = True
             return
         self._state.draining = True
+        self._first.close_after_responses()
         if drain:
             log.info("draining: the gateway reports that it is not ready; in %g s it accepts no more requests", drain)
         asyncio.get_running_loop().call_later(drain, self._stop_first)

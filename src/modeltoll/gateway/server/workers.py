@@ -25,8 +25,9 @@ from modeltoll.errors import ModeltollError, SettingsError
 from modeltoll.gateway.assembly.build import build_gateway
 from modeltoll.gateway.observability.logging_setup import configure_logging
 from modeltoll.gateway.observability.worker_metrics import WorkerMetricsApp
+from modeltoll.gateway.server.listening import listen, listen_all
 from modeltoll.gateway.server.reload import ReloadingGateway, keep_immutable
-from modeltoll.gateway.server.serve import SignalPolicy, event_loop_runner, listen, run_servers, shutdown_policy
+from modeltoll.gateway.server.serve import SignalPolicy, event_loop_runner, run_servers, shutdown_policy
 from modeltoll.gateway.settings.load import load_settings
 from modeltoll.ledger.from_url import ledger_spec
 
@@ -55,7 +56,7 @@ class _WorkerSetup:
 
     settings: Settings
     path: Path | None
-    public: socket.socket
+    public: Sequence[socket.socket]
     admin: socket.socket
     worker_admins: Sequence[socket.socket]
 
@@ -121,7 +122,7 @@ def run_workers(
     if not settings.secrets:
         settings = settings.model_copy(update={"secrets": (SecretStr(secrets.token_hex(_KEY_BYTES)),)})
     with ExitStack() as stack:
-        public = stack.enter_context(listen("listen", settings.listen))
+        public = stack.enter_context(listen_all("listen", settings.listen_addresses))
         admin = stack.enter_context(listen("admin", settings.admin))
         worker_admins = [stack.enter_context(listen("workers", "127.0.0.1:0")) for _ in range(count)]
         signals = stack.enter_context(_signal_socket())
@@ -241,8 +242,8 @@ def _worker_main(setup: _WorkerSetup, number: int, report: Connection) -> None:
         parent = multiprocessing.parent_process()
         listeners = (
             (reloading.public, setup.public),
-            (all_workers, setup.admin),
-            (reloading.admin, setup.worker_admins[number]),
+            (all_workers, (setup.admin,)),
+            (reloading.admin, (setup.worker_admins[number],)),
         )
         signals = SignalPolicy(
             reloading.reload,

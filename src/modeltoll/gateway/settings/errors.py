@@ -17,6 +17,13 @@ __all__ = ["errors_of"]
 _REPLACED = {"callers.entry": "callers.credit", "callers.admission": "callers.credit"}
 
 
+_BY_KIND = {
+    "model_type": "must hold settings below it: indented lines of NAME: VALUE",
+    "int_parsing": "must be a whole number, such as 1000",
+    "tuple_type": "must be a list, such as [a, b]",
+}
+
+
 def _unknown(place: Sequence[int | str]) -> str:
     del place
     return ""
@@ -53,10 +60,6 @@ def _plain(where: str, kind: str, message: str) -> str:
         return f"is replaced by {_REPLACED[where]}" if where in _REPLACED else UNKNOWN
     if kind == "missing":
         return "is missing; add it"
-    if kind == "model_type" and "None" not in message:
-        return "must hold settings below it: indented lines of NAME: VALUE"
-    if kind == "int_parsing":
-        return "must be a whole number, such as 1000"
-    if kind == "tuple_type":
-        return "must be a list, such as [a, b]"
-    return message.removeprefix("Value error, ")
+    if kind == "string_pattern_mismatch" and where.endswith("sha256"):
+        return "is not a SHA-256 in hexadecimal; make one with: printf %s KEY | sha256sum"
+    return _BY_KIND.get(kind) or message.removeprefix("Value error, ")

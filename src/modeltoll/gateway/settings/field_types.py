@@ -7,7 +7,16 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    model_validator,
+)
 
 from modeltoll.errors import SettingsError
 from modeltoll.gateway.settings.secret_text import SecretText
@@ -17,13 +26,17 @@ if TYPE_CHECKING:
 
 __all__ = [
     "IN_PROCESS",
+    "UNIX_ADDRESS",
     "Address",
     "HashedKey",
+    "HeaderName",
+    "ListenAddresses",
     "ModelName",
     "Origin",
     "Person",
     "Proxy",
     "QueryName",
+    "RootPath",
     "Secret",
     "SettingsPart",
     "UpstreamUrl",
@@ -40,6 +53,7 @@ __all__ = [
 _SHA256_HEX = re.compile(r"[0-9a-f]{64}")
 _KEY_BYTES = 32
 
+UNIX_ADDRESS = r"unix:(?P<path>/[^?\s]+)(?:\?mode=(?P<mode>0?[0-7]{3}))?"
 IN_PROCESS = "app"  # the model is the application that the gate is built into
 
 
@@ -69,6 +83,22 @@ def _address(text: str) -> str:
     return text
 
 
+def _listen(value: object) -> str | tuple[str, ...]:
+    listed = tuple(value) if isinstance(value, list | tuple) else (value,)
+    for address in listed:
+        if not isinstance(address, str):
+            raise ValueError(f"{address!r} is not HOST:PORT, such as 127.0.0.1:8080")  # noqa: TRY004  pydantic's error
+        if address.startswith("unix:"):
+            if not re.fullmatch(UNIX_ADDRESS, address):
+                raise ValueError(f"{address!r} is not unix:/PATH or unix:/PATH?mode=0660")
+        else:
+            _address(address)
+    if not listed:
+        raise ValueError("lists no address")
+    each_once(listed, "an address")
+    return listed if isinstance(value, list | tuple) else str(value)
+
+
 def _upstream_url(text: str) -> str:
     if text != IN_PROCESS and not re.fullmatch(r"https?://[^/\s?#@]+(/[^\s?#]*)?", text):
         raise ValueError("is not an http:// or https:// address without user and query, such as http://127.0.0.1:8000")
@@ -92,15 +122,15 @@ def _proxy(text: str) -> str:
     return text
 
 
-def _model_name(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", text):
-        raise ValueError("is not a model's name: letters, digits, '_', '.' and '-', at most 64")
+def _root_path(text: str) -> str:
+    if not re.fullmatch(r"(/[A-Za-z0-9_~-][A-Za-z0-9_.~-]*)*", text):
+        raise ValueError("is not a path such as /ml, without a slash at its end")
     return text
 
 
-def _hashed(text: str) -> str:
-    if not _SHA256_HEX.fullmatch(text):
-        raise ValueError("is not a SHA-256 in hexadecimal; make one with: printf %s KEY | sha256sum")
+def _model_name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", text):
+        raise ValueError("is not a model's name: letters, digits, '_', '.' and '-', at most 64")
     return text
 
 
@@ -124,13 +154,16 @@ def header_name(text: str) -> str:
 
 
 Address = Annotated[str, AfterValidator(_address)]
+ListenAddresses = Annotated[str | tuple[str, ...], BeforeValidator(_listen)]
 UpstreamUrl = Annotated[str, AfterValidator(_upstream_url)]
+HeaderName = Annotated[str, StringConstraints(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}$")]
 Origin = Annotated[str, AfterValidator(_origin)]
 Proxy = Annotated[str, AfterValidator(_proxy)]
+RootPath = Annotated[str, AfterValidator(_root_path)]
 ModelName = Annotated[str, AfterValidator(_model_name)]
 VersionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 UrlPath = Annotated[str, AfterValidator(_url_path)]
-HashedKey = Annotated[str, AfterValidator(_hashed)]
+HashedKey = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Secret = Annotated[SecretText, AfterValidator(_secret)]
 QueryName = Annotated[str, StringConstraints(pattern=r"^[^\s&=;#%+]{1,64}$")]
 Person = Annotated[str, StringConstraints(pattern=r"^[\w.@-]{1,64}$")]  # a key's name, or an organisation's

@@ -12,7 +12,16 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from modeltoll.gateway.settings.body_limits import DEFAULT_BODIES, largest_redemption
 from modeltoll.gateway.settings.callers import CallerSettings
 from modeltoll.gateway.settings.environment import NESTED, PREFIX, EnvironmentSource
-from modeltoll.gateway.settings.field_types import Address, ModelName, Origin, Secret, each_once
+from modeltoll.gateway.settings.field_types import (
+    Address,
+    HeaderName,
+    ListenAddresses,
+    ModelName,
+    Origin,
+    RootPath,
+    Secret,
+    each_once,
+)
 from modeltoll.gateway.settings.operation import OperationSettings, OperatorToken, is_loopback
 from modeltoll.gateway.settings.secret_text import TextOrFile
 from modeltoll.gateway.settings.served_models import ModelSettings, SettingsPart
@@ -42,6 +51,16 @@ class CorsSettings(SettingsPart):
     origins: tuple[Origin, ...] = Field(
         (),
         description="Origins whose pages may call the public side, such as `https://app.example.org`; `*` for all. The playground on the admin port needs `http://127.0.0.1:9090`. Keys are sent in headers, never in cookies.",
+    )
+    headers: tuple[HeaderName, ...] = Field(
+        (),
+        description="Further request headers that these pages may send, such as `X-Tenant`; `*` for all. The headers of the OpenAI SDK (`x-stainless-*`, `openai-*`), of tracing (`traceparent`, `tracestate`, `baggage`, `b3` and others), of tensors in binary and of tolls are always allowed; those of proxies, such as `X-Forwarded-For`, never.",
+    )
+    max_age_seconds: int = Field(
+        600,
+        ge=0,
+        le=86400,
+        description="How long browsers may keep the answer to a preflight. Chromium keeps it for at most 7200 s.",
     )
 
 
@@ -90,9 +109,9 @@ class Settings(BaseSettings):
         nested_model_default_partial_update=True,
     )
 
-    listen: Address = Field(
+    listen: ListenAddresses = Field(
         "127.0.0.1:8080",
-        description="`HOST:PORT` of the public side; `[::1]:8080` for IPv6. TLS belongs to a proxy in front. A reload does not change it.",
+        description="Address of the public side, or a list of them: `HOST:PORT`, `[::1]:8080` for IPv6, `[::]:8080` for IPv4 and IPv6 on all interfaces, `unix:/run/modeltoll/public.sock?mode=0660` for a Unix socket whose file has that mode (0660 if none is given). TLS belongs to a proxy in front. A reload does not change it.",
     )
     admin: Address = Field(
         "127.0.0.1:9090",
@@ -101,6 +120,10 @@ class Settings(BaseSettings):
     admin_token: OperatorToken | None = Field(
         None,
         description="Token for the admin side, 16 to 256 printable characters: `MODELTOLL_ADMIN_TOKEN=$(openssl rand -hex 32)`. Browsers ask for it as a password, with any user name. `/livez`, `/readyz` and `/metrics` do not need it.",
+    )
+    root_path: RootPath = Field(
+        "",
+        description="Path below which a proxy in front serves the gateway, such as `/ml`, if the proxy passes it on: nginx with `location /ml/ { proxy_pass http://gateway; }`. A proxy that removes it (`proxy_pass http://gateway/;`) needs nothing here.",
     )
     upstream: UpstreamSettings
     ledger: LedgerSettings = LedgerSettings()
@@ -129,6 +152,16 @@ class Settings(BaseSettings):
                     f"models.{name}.puzzle.modes: add redeem; admission tolls, and clients that keep no receipts, need it"
                 )
         return self
+
+    @property
+    def listen_addresses(self) -> tuple[str, ...]:
+        """All addresses of the public side."""
+        return (self.listen,) if isinstance(self.listen, str) else self.listen
+
+    @property
+    def tcp_address(self) -> str:
+        """The first ``HOST:PORT`` of the public side; empty where it has Unix sockets only."""
+        return next((address for address in self.listen_addresses if not address.startswith("unix:")), "")
 
     @property
     def largest_redemption(self) -> int:

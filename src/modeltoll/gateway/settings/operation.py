@@ -60,6 +60,12 @@ class OperationSettings(SettingsPart):
         le=600,
         description="How long the gateway serves on after SIGTERM while `/readyz` answers 503, so that load balancers stop sending requests.",
     )
+    keep_alive_seconds: int = Field(
+        75,
+        ge=1,
+        le=3600,
+        description="How long an idle connection is kept. It must be longer than the proxy in front keeps its own, or the proxy asks on a connection that was just closed: nginx keeps them for 60 s, an AWS load balancer for 60 s, a Google Cloud one for 600 s (set 620).",
+    )
     finish_seconds: int = Field(30, ge=1, le=3600, description="How long requests in flight may take after that.")
 
 

@@ -86,8 +86,8 @@ class ApplicationUpstream:
     """The protected application as an upstream.
 
     ``max_body`` bounds an answer in bytes, ``timeout`` is the longest time in seconds until an answer is complete.
-    ``on_predicted`` gets the scope of each prediction, as the application leaves it.
-    ``answer_headers``: names, in small letters, of the answers' headers that are passed on.
+    ``on_predicted`` gets the scope of each prediction, as the application leaves it. ``answer_headers``: names, in small
+    letters, of the answer's headers that are passed on.
     """
 
     def __init__(

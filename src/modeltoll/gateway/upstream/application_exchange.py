@@ -20,7 +20,7 @@ class ApplicationExchange:
     """One request to the application, and its response, of at most ``max_body`` bytes.
 
     ``ended`` is set once nothing of the response is waited for: it is complete, it is too large, or the application has
-    ended. ``is_complete`` says whether all of it came.
+    ended. ``is_complete`` says whether all of it came. ``answer_headers`` are passed on; see ``passed_headers``.
     """
 
     def __init__(self, body: bytes, max_body: int, answer_headers: tuple[str, ...] = ()) -> None:

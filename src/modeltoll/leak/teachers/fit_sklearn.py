@@ -21,8 +21,11 @@ from modeltoll.leak.teachers.ensemble import (
     TeacherEnsemble,
 )
 from modeltoll.leak.teachers.partition import check_private, partition
+from modeltoll.leak.teachers.train_one import LogisticCheckpoints, train_teacher
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from modeltoll.records import Floats, Progress
 
 __all__ = [
@@ -68,6 +71,7 @@ def fit_teachers(
     plan: TeacherPlan,
     cores: int = 1,
     progress: Progress | None = None,
+    checkpoints: Path | None = None,
 ) -> TeacherEnsemble:
     """Train each teacher on its own part of the private data. The parts are disjoint, with equal shares of each class.
 
@@ -76,7 +80,8 @@ def fit_teachers(
         labels: numbers or text, shape (n,). The ensemble votes over all labels that occur, sorted.
         plan: what to train. The same plan and data give the same teachers on any number of cores.
         cores: number of processes; -1 for one per core of the machine.
-        progress: called after each teacher.
+        progress: called after each teacher. The first one is trained alone, so that its time shows how long all take.
+        checkpoints: folder for finished logistic regressions; a later call with the same data and plan resumes from it.
 
     Raises:
         CalibrationError: shapes that do not match, numbers that are not finite, a single class, or too few rows for
@@ -85,22 +90,28 @@ def fit_teachers(
     values, classes, codes = check_private(inputs, labels)
     parts = partition(codes, plan.teachers, plan.seed)
     seeds = [int(seed) for seed in np.random.SeedSequence(plan.seed).generate_state(plan.teachers)]
-    work = Parallel(n_jobs=cores, return_as="generator")
-    jobs = (
-        delayed(_train)(plan.make, seed, values[p], classes[codes[p]]) for seed, p in zip(seeds, parts, strict=True)
+    kept = None if checkpoints is None else LogisticCheckpoints(checkpoints)
+    first, *others = (
+        delayed(_train)(plan.make(seed), values[p], classes[codes[p]], kept)
+        for seed, p in zip(seeds, parts, strict=True)
     )
     trained: list[Classifier] = []
-    for teacher in work(jobs):
-        trained.append(teacher)
-        if progress is not None:
-            progress(len(trained), plan.teachers)
+    for jobs, processes in (([first], 1), (others, cores)):
+        for teacher in Parallel(n_jobs=processes, return_as="generator")(jobs):
+            trained.append(teacher)
+            if progress is not None:
+                progress(len(trained), plan.teachers)
     return TeacherEnsemble(_ensemble_members(trained, classes), classes, values.shape[1])
 
 
-def _train(make: ClassifierFactory, seed: int, inputs: Floats, labels: NDArray[Any]) -> Classifier:
-    teacher = make(seed)
-    teacher.fit(inputs, labels)
-    return teacher
+def _train(teacher: Classifier, inputs: Floats, labels: NDArray[Any], kept: LogisticCheckpoints | None) -> Classifier:
+    found = None if kept is None else kept.find(teacher, inputs, labels)
+    if found is not None:
+        return found
+    trained = train_teacher(teacher, inputs, labels)
+    if kept is not None:
+        kept.keep(trained, inputs, labels)
+    return trained
 
 
 def _ensemble_members(trained: list[Classifier], classes: NDArray[Any]) -> EnsembleMembers:

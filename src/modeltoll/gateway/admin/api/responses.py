@@ -117,6 +117,7 @@ def log_line_response(number: int, hashed: str, entry: LogEntry) -> schemas.LogL
         model=entry.model,
         rows=entry.rows,
         mode=entry.mode,
+        reason=entry.reason,
         work_seconds=entry.work.seconds,
         suspected=entry.work.suspected,
         measures=entry.measures,

@@ -257,6 +257,7 @@ class LogLineResponse(_Schema):
     """A line of the log; ``who`` is the caller's hash, ``rarest`` the smallest p-value of each row.
 
     ``leaks`` are of the ``measures``; ``classes`` has the predicted class of each row, and is empty without scores.
+    ``reason`` says why shadow mode answered the request without measuring it.
     """
 
     line: int
@@ -265,6 +266,7 @@ class LogLineResponse(_Schema):
     model: str
     rows: int
     mode: str
+    reason: str
     work_seconds: float
     suspected: bool
     measures: tuple[str, ...]

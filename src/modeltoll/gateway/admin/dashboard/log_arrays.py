@@ -90,7 +90,7 @@ def _page(model: str, measures: tuple[str, ...], lines: Sequence[tuple[str, LogE
         rows=np.array([len(entry.leaks) for entry in entries], np.int64),
         modes=np.array([MODES.index(entry.mode) if entry.mode in MODES else _OTHER for entry in entries]),
         work=np.array(work).reshape(-1, 4),
-        leaks=np.array(leaks, np.float64).reshape(-1, len(measures)),
+        leaks=np.array(leaks, np.float64).reshape(len(leaks), len(measures)),
         rarest=np.array([p for entry in entries for p in entry.rarest]),
         classes=np.array(
             [each for entry in entries for each in entry.classes or (_NO_CLASS,) * len(entry.leaks)], np.int64

@@ -27,7 +27,7 @@ import typer
 from modeltoll._version import __version__
 from modeltoll.cli import accounts, bench, calibrate, call_proxy, demo, fit_measures, keys, setup, simulate_explain
 
-__all__ = ["app", "main"]
+__all__ = ["app"]
 
 app = typer.Typer(
     name="modeltoll",
@@ -78,8 +78,9 @@ def serve(
     gateway = build_gateway(loaded)
     for notice in gateway.warnings:
         _print_note(f"[yellow]note:[/] {notice}")
+    places = ", ".join(place if place.startswith("unix:") else f"http://{place}" for place in loaded.listen_addresses)
     message = (
-        f"gateway on http://{loaded.listen} for {loaded.upstream.url}, metrics on http://{loaded.admin}/metrics, "
+        f"gateway on {places} for {loaded.upstream.url}, metrics on http://{loaded.admin}/metrics, "
         f"dashboard on http://{loaded.admin}/dashboard/, test page on http://{loaded.admin}/try/"
     )
     if workers == 1:
@@ -151,8 +152,3 @@ for commands in (  # in the order of --help
     bench.commands,
 ):
     app.add_typer(commands)
-
-
-def main() -> None:
-    """Run the command line."""
-    app()
