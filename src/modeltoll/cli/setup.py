@@ -26,6 +26,7 @@ from modeltoll.errors import ModeltollError, SettingsError
 if TYPE_CHECKING:
     from modeltoll.gateway.setup.check import CheckReport, RouteCheck
     from modeltoll.gateway.setup.discover import DiscoveredModel
+    from modeltoll.gateway.setup.route_samples import RowTime
 
 __all__ = ["commands"]
 
@@ -95,18 +96,32 @@ def check(
     *,
     inputs: Annotated[
         Path | None,
-        typer.Option(help="Inputs to send, .npy, one row per input; the first 8 are sent. By default random ones."),
+        typer.Option(
+            help="Rows to send: .npy, .npz, .csv, .jsonl, .json or .parquet; the first 64 are sent. By default made-up ones."
+        ),
+    ] = None,
+    requests: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="LOG.jsonl", help="Recorded requests to send as they are, one body per line, in place of --inputs."
+        ),
     ] = None,
     json_file: JsonFile = None,
 ) -> None:
     """Test a settings file against the running model server.
 
-    Sends a sample to every route, and prints what is measured, what it costs, and what is wrong.
+    Sends samples to every route until the time of a row is steady, and prints what is measured, what it costs, what is
+    wrong, and what serve would say at its start. Exit codes: 0 if all routes would work, 1 if one would not, or the model
+    server or the ledger does not answer; 2 if the settings cannot be used.
     """
+    if inputs is not None and requests is not None:
+        raise SettingsError(["check: give --inputs or --requests, not both"])
     with requires_extra("gateway"):
         from modeltoll.gateway.settings.load import load_settings  # noqa: PLC0415
         from modeltoll.gateway.setup.check import check_gateway as check_settings  # noqa: PLC0415
-    report = asyncio.run(check_settings(load_settings(settings), inputs))
+        from modeltoll.gateway.setup.row_files import read_requests, read_table  # noqa: PLC0415
+    rows = read_table(inputs) if inputs is not None else None
+    report = asyncio.run(check_settings(load_settings(settings), read_requests(requests) if requests else rows))
     if json_file is not None:
         write_json(asdict(report) | {"good": report.good}, json_file)
     if json_file != "-":
@@ -121,14 +136,22 @@ def check(
     note.print(f"ledger: {report.ledger}. All checks passed.", soft_wrap=True)
 
 
+def _time(found: RowTime) -> str:
+    state = "steady" if found.steady else "not steady: the machine or the model server is busy"
+    interval = f"{1000 * found.low:.2f} to {1000 * found.high:.2f}"
+    return f"{1000 * found.seconds:.2f} [{interval}], {found.requests} requests, {state}"
+
+
 def _faults(report: CheckReport) -> list[str]:
     return [*report.faults, *(f"{route.model}: {fault}" for route in report.models for fault in route.faults)]
 
 
 def _facts(route: RouteCheck) -> list[tuple[str, Any]]:
     facts = [("mode", route.mode)]
-    if route.rows:
-        facts.append((f"model server's time for a sample of {route.rows} rows, ms", f"{1000 * route.seconds:.2f}"))
+    if route.row_time is not None:
+        facts.append(("undefended time per row, ms, with its 95 % interval", _time(route.row_time)))
+    if route.tolerance is not None:
+        facts.append((f"output.tolerance that {route.rows} answers need", f"{route.tolerance:g}"))
     facts += [(f"leak of its rows by {name}, mean", f"{leak:.4g}") for name, leak in route.leaks.items()]
     if route.price_seconds is not None:
         facts.append(("price of such a row before suspicion, reference ms", f"{1000 * route.price_seconds:.2f}"))

@@ -43,18 +43,20 @@ def fitted(sources: RowSources, target: CalibrationTarget, plan: FitPlan) -> tup
         CalibrationError: the rows cannot carry a tariff.
     """
     from modeltoll.gateway.setup.calibrate import CalibrationRequest, fit_model, input_measures  # noqa: PLC0415
+    from modeltoll.gateway.setup.row_requests import Refusals  # noqa: PLC0415
     from modeltoll.pricing.fit import fit_with_rows_held_back  # noqa: PLC0415
 
-    if sources.inputs is not None:
+    if sources.sent:
         if target.loaded is None:
-            raise SettingsError(["--inputs: give the gateway's settings, which name the model server"])
-        inputs = rows_to_send(sources, target)
+            raise SettingsError(["--inputs and --requests: give the gateway's settings, which name the model server"])
+        inputs, refusals = rows_to_send(sources, target), Refusals(sources.leave_out)
         warn(busy_machine())
         request = CalibrationRequest(plan.terms, plan.costs, plan.split, plan.provenance)
         with stage("Sending rows") as progress:
-            fit = asyncio.run(fit_model(target.loaded, target.model, inputs, request, progress))
+            fit, callers = asyncio.run(fit_model(target.loaded, target.model, inputs, request, progress, refusals))
+        warn(refusals.summary(inputs.rows))
         warn(doubtful_novelty(fit, input_measures(target.loaded, target.model)))
-        return fit, inputs.callers
+        return fit, callers
     samples, terms = recorded_samples(sources, target), plan.terms
     if not samples.strangers:
         warn(["generic strangers are made of inputs, which there are none of; give --strangers to see what kinds cost"])

@@ -16,7 +16,7 @@ from modeltoll.gateway.core.padding import MOST_BYTES
 from modeltoll.gateway.core.refused_answers import DEFAULT_REFUSALS
 from modeltoll.gateway.protocols.protocol import JSON
 from modeltoll.gateway.upstream.upstream import NO_HEAD
-from modeltoll.leak.measure import LARGEST_INPUT, clean_measure, input_width
+from modeltoll.leak.measure import clean_measure, input_width
 from modeltoll.names import EMBEDDINGS
 from modeltoll.records import Account, Leaks
 

@@ -185,6 +185,14 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _sides_are_apart(self) -> Settings:
+        if self.admin in self.listen_addresses and not self.admin.endswith(":0"):
+            raise ValueError(
+                f"admin: is {self.admin}, as listen is; callers would reach the admin side: choose another port"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _operators_are_known(self) -> Settings:
         if self.admin_token is None and not is_loopback(self.admin):
             raise ValueError(
