@@ -61,7 +61,7 @@ def test_a_name_that_yaml_reads_as_something_else_is_refused_with_its_line_and_t
         ("limits: {rows: 010}", "octal"),
         ("limits: {rows: 1e3}", "whole number"),
         ("limits: {least_rate_kib: 1:30}", "base 60"),
-        ("listen: 8080", "listen: must be a text, and YAML does not read '8080' as one"),
+        ("listen: 8080", "listen: 8080 is not HOST:PORT"),
         ("callers: {trusted_proxies: 10.0.0.0/8}", "must be a list"),
         ("limits: none", "must hold settings"),
         ("profile: 2024-01-01", "a date"),
