@@ -114,7 +114,7 @@ def test_strangers_show_what_each_kind_costs(document):
     (stranger,) = found["strangers"]
     assert stranger["name"] == "photographs"
     assert stranger["suspected_at"] is not None
-    assert set(stranger["units_without"]) == {"dark"}
+    assert set(stranger["units_without"]) == {"classes", "dark"}
     assert "what kinds cost" in result.stdout
 
 
