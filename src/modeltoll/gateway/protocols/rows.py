@@ -178,7 +178,10 @@ def _numeric(rows: list[Any]) -> tuple[Floats | None, list[int]]:
 
 
 def _with_base64(value: Any, depth: int) -> Any:
-    """A row whose base64 values are checked: padded or not, in lines, of either alphabet."""
+    """A row whose base64 values are checked, and written in the one way in which their bytes are.
+
+    They may also be unpadded, in lines, or of the alphabet for URLs.
+    """
     if depth > _DEPTH:
         raise RequestError("a row is nested too deeply")
     if isinstance(value, list):
@@ -189,11 +192,14 @@ def _with_base64(value: Any, depth: int) -> Any:
         return {name: _with_base64(item, depth + 1) for name, item in value.items()}
     text = value[_BASE64] if len(value) == 1 else None
     plain = "".join(text.split()).translate(_URL_SAFE).rstrip("=") if isinstance(text, str) else "?"
+    plain += "=" * (-len(plain) % 4)
     try:
-        base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
+        raw = base64.b64decode(plain, validate=True)
     except ValueError:  # binascii.Error is one
         raise RequestError("a value called 'b64' is not base64") from None
-    return value  # as it is written: servers do not all read line breaks and other alphabets alike
+    if text != plain:
+        return value  # as it is written: servers do not all read line breaks and other alphabets alike
+    return {_BASE64: base64.b64encode(raw).decode()}
 
 
 def columns_as_rows(columns: object, service: ServiceDescription) -> list[Any]:

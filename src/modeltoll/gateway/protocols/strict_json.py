@@ -45,8 +45,8 @@ def _no_constant(token: str) -> float:
     raise RequestError(f"the request holds {token}, which is not JSON")
 
 
-def _missing(token: str) -> float:
-    return math.nan if token == "NaN" else _no_constant(token)
+def _missing(constant: str) -> float:
+    return math.nan if constant == "NaN" else _no_constant(constant)
 
 
 def _float(digits: str) -> float:
@@ -141,9 +141,7 @@ def _normal(value: Any, depth: int) -> Any:
             raise RequestError(_TOO_LARGE)
         return value
     if isinstance(value, float):
-        if math.isnan(value):
-            return value
-        if not math.isfinite(value):
+        if math.isinf(value):
             raise RequestError(_TOO_LARGE)
         return int(value) if value.is_integer() and _SMALLEST <= value <= _LARGEST else value
     if isinstance(value, dict):
