@@ -184,6 +184,16 @@ def test_forwarded_is_read_from_the_right(forwarded, address):
     assert forwarded_name(forwarded) == f"net:{address}"
 
 
+@pytest.mark.parametrize("forged", ["10.0.0.1," * 6000, '"' * 60_000, '\\"' * 30_000, "for=" + "a=" * 30_000])
+def test_a_long_header_is_read_from_its_right_end_only(forged):
+    assert name(PROXIES, "10.0.0.1", f"{forged}, 203.0.113.1") == "net:203.0.113.1"
+    assert forwarded_name(f"{forged}, for=203.0.113.1") == "net:203.0.113.1"
+    assert forwarded_name(forged) == "net:10.0.0.1"
+    chain = "203.0.113.1" + ", 10.0.0.2" * 31
+    assert name(PROXIES, "10.0.0.1", chain) == "net:203.0.113.1"
+    assert name(PROXIES, "10.0.0.1", f"{chain}, 10.0.0.3") == "net:10.0.0.2"
+
+
 def test_headers_that_do_not_agree_name_nobody_but_the_peer():
     """A proxy writes one of them, and passes on the other as its caller wrote it."""
     assert forwarded_name("for=203.0.113.7", "203.0.113.7:1") == "net:203.0.113.7"

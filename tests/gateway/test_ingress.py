@@ -360,6 +360,47 @@ def test_a_caller_who_hangs_up_cancels_the_request_to_the_model_server(harness):
     assert harness.metric('modeltoll_refusals_total{error="UpstreamError"}') == 0
 
 
+def test_a_caller_who_gave_up_frees_the_last_place_at_once(harness):
+    """Of a prediction, and of a request for metadata that is passed on."""
+    harness.max_requests = 1
+    inside = threading.Event()
+
+    class Silent(HttpUpstream):
+        def __init__(self):
+            pass
+
+        async def predict(self, path, body, content_type="", head=None):
+            inside.set()
+            await asyncio.Event().wait()
+
+        async def fetch(self, path, head=None):
+            return await self.predict(path, b"")
+
+    harness.upstream = HangUpUpstream(Silent())
+    body = harness.infer_body([1, 2])
+    with serving(harness.application()) as url:
+        for method, sent in (("POST", body), ("GET", b"")):
+            inside.clear()
+            with _asking(harness, url, method, sent) as connection:
+                assert inside.wait(30)
+                assert ask(harness, url, "bob-key").status_code == 503
+                connection.close()
+            seen = set()
+            while 400 not in seen:  # a place, and a fault of its own; before, until the server has noticed: 503
+                with _asking(harness, url, "POST", b"{", "bob-key") as other:
+                    seen.add(status_of(other))
+            assert seen <= {400, 503}
+
+
+def _asking(harness, url, method, body, key="alice-key"):
+    host, port = url.removeprefix("http://").split(":")
+    path = harness.path if method == "POST" else "/v2/health/ready"
+    head = f"{method} {path} HTTP/1.1\r\nHost: toll\r\nX-Api-Key: {key}\r\nContent-Length: {len(body)}\r\n"
+    connection = socket.create_connection((host, int(port)), timeout=30)
+    connection.sendall(head.encode() + b"Content-Type: application/json\r\n\r\n" + body)
+    return connection
+
+
 def test_a_huge_document_lets_other_threads_run_while_it_is_decoded():
     body = b"[" + b",".join([b"1e0", b"2"] * 400_000) + b"]"
     ticks, done = 0, threading.Event()

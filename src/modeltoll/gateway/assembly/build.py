@@ -184,9 +184,10 @@ def build_gateway(
     )
     bounded = build_bounded_upstream(settings, server)
     runtime = build_runtime(settings, components.profile, before.key_ring if before else None)
-    gates = _build_gates(settings, components, HangUpUpstream(bounded), runtime, before)
+    cancelled = HangUpUpstream(bounded)
+    gates = _build_gates(settings, components, cancelled, runtime, before)
     ingress = build_ingress(settings, build_identifier(settings, components.credentials))
-    public = application(AppComponents(gates, bounded, ingress, shared.metrics, runtime))
+    public = application(AppComponents(gates, cancelled, ingress, shared.metrics, runtime))
     _register_gauges(shared.metrics, bounded, components)
     _publish_tariffs(shared.metrics, gates)
     return Gateway(

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 
 __all__ = ["UNIX", "Address", "Network", "ProxyTrust", "read_address"]
 
@@ -26,6 +27,8 @@ _PAIR = r"""[!#$%&'*+.^_`|~0-9A-Za-z-]+=(?:"(?:[^"\\]|\\.)*"|[^\s",;=]*)"""  # u
 _ELEMENT = re.compile(rf"{_PAIR}(?:[ \t]*;[ \t]*{_PAIR})*;?")
 _FOR = re.compile(r"for=(.*)", re.IGNORECASE)
 _ESCAPED = re.compile(r"\\(.)")
+_MOST_HOPS = 32
+_MOST_CHARACTERS = 4096  # of a header, from its right
 _UNREADABLE = "unknown"  # an identifier of RFC 7239 that is no address
 
 
@@ -47,6 +50,7 @@ class ProxyTrust:
         if not self._trusts(nearest):
             return nearest
         found = []
+        forwarded_for, forwarded = _end(forwarded_for), _end(forwarded)
         if forwarded_for:
             found.append(self._walk(nearest, (hop.strip() for hop in reversed(forwarded_for.split(",")))))
         if forwarded:
@@ -55,7 +59,7 @@ class ProxyTrust:
 
     def _walk(self, nearest: Address | None, hops: Iterable[str]) -> Address | None:
         client = nearest
-        for hop in filter(None, hops):
+        for hop in islice(filter(None, hops), _MOST_HOPS):
             if not self._trusts(client):
                 break
             address = read_address(hop)
@@ -77,6 +81,13 @@ def read_address(text: str) -> Address | None:
             mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
             return mapped or address
     return None
+
+
+def _end(value: str) -> str:
+    """The end of a header that is very long, without the entry that is cut."""
+    if len(value) <= _MOST_CHARACTERS:
+        return value
+    return f"{_UNREADABLE},{value[-_MOST_CHARACTERS:].partition(',')[2]}"
 
 
 def _elements_from_right(value: str) -> Iterator[str]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from modeltoll.errors import CallerGone
 from modeltoll.gateway.protocols.protocol import JSON
 from modeltoll.gateway.upstream.upstream import NO_HEAD
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Coroutine, Iterator
 
     from modeltoll.gateway.upstream.upstream import RequestHead, Upstream
     from modeltoll.records import Answer
@@ -33,7 +33,7 @@ def caller_present(gone: asyncio.Future[None]) -> Iterator[None]:
 
 
 class HangUpUpstream:
-    """An upstream whose predictions are cancelled when the caller hangs up; they raise ``CallerGone`` then."""
+    """An upstream whose requests are cancelled when the caller hangs up; they raise ``CallerGone`` then."""
 
     def __init__(self, upstream: Upstream) -> None:
         self._upstream = upstream
@@ -48,20 +48,29 @@ class HangUpUpstream:
 
     async def predict(self, path: str, body: bytes, content_type: str = JSON, head: RequestHead = NO_HEAD) -> Answer:
         """See ``Upstream.predict``."""
-        gone = _gone.get(None)
-        if gone is None:
-            return await self._upstream.predict(path, body, content_type, head)
-        asking = asyncio.ensure_future(self._upstream.predict(path, body, content_type, head))
-        try:
-            await asyncio.wait((asking, gone), return_when=asyncio.FIRST_COMPLETED)
-            if asking.done():
-                return asking.result()
-        finally:
-            if not asking.done():
-                asking.cancel()
-                await asyncio.wait((asking,))
-        raise CallerGone("the caller has gone")
+        return await _while_present(self._upstream.predict(path, body, content_type, head))
 
     async def fetch(self, path: str, head: RequestHead = NO_HEAD) -> Answer:
         """See ``Upstream.fetch``."""
-        return await self._upstream.fetch(path, head)
+        return await _while_present(self._upstream.fetch(path, head))
+
+
+async def _while_present(request: Coroutine[Any, Any, Answer]) -> Answer:
+    """The answer to a request, which is cancelled when the caller hangs up.
+
+    Raises:
+        CallerGone: the caller has hung up.
+    """
+    gone = _gone.get(None)
+    if gone is None:
+        return await request
+    asking = asyncio.ensure_future(request)
+    try:
+        await asyncio.wait((asking, gone), return_when=asyncio.FIRST_COMPLETED)
+        if asking.done():
+            return asking.result()
+    finally:
+        if not asking.done():
+            asking.cancel()
+            await asyncio.wait((asking,))
+    raise CallerGone("the caller has gone")
