@@ -140,7 +140,9 @@ def _encoded(rows: list[Any]) -> tuple[list[bytes], Floats | None]:
     if numbers is None:
         return [canonical(_with_base64(row, 0)) for row in rows], None
     head = b"numbers" + canonical(shape)
-    exact: Bools = np.all(np.abs(numbers) < _EXACT, axis=1)  # False for a row with a missing value: null and NaN are two values
+    exact: Bools = np.all(
+        np.abs(numbers) < _EXACT, axis=1
+    )  # False for a row with a missing value: null and NaN are two values
     if exact.all():
         return [head + row.tobytes() for row in numbers], numbers
     return [
