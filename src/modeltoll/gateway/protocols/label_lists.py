@@ -95,6 +95,7 @@ class LabelLists(PlainErrors, TextProtocol):
     """``{"inputs": text or texts}`` in, ``[{"label": ..., "score": ...}]`` out, one list per text."""
 
     name = "labels"
+    text_member, names_model = "inputs", False
     routes = Routes(
         infer=("/predict", "/models/{model}", "/"), pass_through=("/health", "/info"), metadata=None, ready="/health"
     )

@@ -112,6 +112,16 @@ class MlflowScoring:
             return msgspec.json.encode({_INPUTS: {declared.name: part.tolist() for declared, part in named}})
         return msgspec.json.encode({_INPUTS: inputs.tolist()})
 
+    def ask_values(
+        self, columns: tuple[str, ...], rows: list[list[Any]], metadata: bytes, service: ServiceDescription
+    ) -> bytes:
+        """A split frame of named columns; rows without names in the form of tensors."""
+        del metadata
+        names = columns or tuple(one.name for one in service.inputs if len(service.inputs) == len(rows[0]))
+        if names:
+            return msgspec.json.encode({_SPLIT: {"columns": names, "data": rows}})
+        return msgspec.json.encode({_INPUTS: rows})
+
     def error(self, message: str) -> bytes:
         """``{"error_code": ..., "message": message}``."""
         return msgspec.json.encode({"error_code": "BAD_REQUEST", "message": message})

@@ -31,6 +31,7 @@ __all__ = [
     "columns_as_rows",
     "fingerprint",
     "label_evidence",
+    "named_rows",
     "parsed_request",
     "score_table",
     "split_rows",
@@ -231,6 +232,13 @@ def split_rows(inputs: Floats, declared: Sequence[DeclaredInput]) -> list[Floats
     if min(widths) < 1 or sum(widths) != inputs.shape[1]:
         raise AnswerError(f"the widths of the setting inputs do not sum to the {inputs.shape[1]} numbers of a row")
     return np.split(inputs, np.cumsum(widths)[:-1], axis=1)
+
+
+def named_rows(columns: Sequence[str], rows: list[list[Any]]) -> list[Any]:
+    """Rows as objects of named values; without names as lists, or where a row has one value as that value."""
+    if columns:
+        return [dict(zip(columns, row, strict=True)) for row in rows]
+    return [row[0] if len(row) == 1 else row for row in rows]
 
 
 def score_table(rows: object, count: int) -> Floats:

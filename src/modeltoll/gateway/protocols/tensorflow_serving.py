@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -12,7 +12,13 @@ from modeltoll.gateway.protocols.declared_outputs import declared_output, declar
 from modeltoll.gateway.protocols.plain_errors import PlainErrors
 from modeltoll.gateway.protocols.protocol import JSON, ParsedRequest, Routes, ServiceDescription
 from modeltoll.gateway.protocols.request_members import other_members
-from modeltoll.gateway.protocols.rows import classification_evidence, columns_as_rows, parsed_request, split_rows
+from modeltoll.gateway.protocols.rows import (
+    classification_evidence,
+    columns_as_rows,
+    named_rows,
+    parsed_request,
+    split_rows,
+)
 from modeltoll.gateway.protocols.strict_json import canonical, load_answer, load_object
 
 if TYPE_CHECKING:
@@ -71,3 +77,10 @@ class TensorFlowServing(PlainErrors):
         rows = zip(*(column.tolist() for column in columns), strict=True)
         names = [declared.name for declared in service.inputs]
         return msgspec.json.encode({_ROWS: [dict(zip(names, row, strict=True)) for row in rows]})
+
+    def ask_values(
+        self, columns: tuple[str, ...], rows: list[list[Any]], metadata: bytes, service: ServiceDescription
+    ) -> bytes:
+        """Row form; a row of one value is that value, without its name where the model has one input."""
+        del metadata
+        return msgspec.json.encode({_ROWS: named_rows(columns if len(service.inputs) != 1 else (), rows)})

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from modeltoll.errors import AnswerError, RequestError, UnknownModel
 from modeltoll.gateway.protocols.fingerprints import row_fingerprints
 from modeltoll.gateway.protocols.rows import check_row_limit
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
     from modeltoll.gateway.protocols.protocol import ServiceDescription
     from modeltoll.records import Floats
 
-__all__ = ["TextProtocol", "check_model", "fingerprints_of", "is_tokens", "texts_in"]
+__all__ = ["TextProtocol", "check_model", "fingerprints_of", "is_tokens", "only_texts", "texts_in"]
 
 
 def is_tokens(value: object) -> bool:
@@ -68,10 +70,33 @@ def texts_in(given: object, member: str, *, tokens: bool = False) -> list[Any]:
     return given
 
 
+def only_texts(rows: list[list[Any]]) -> list[str]:
+    """The texts of rows that hold one text each.
+
+    Raises:
+        AnswerError: they hold something else.
+    """
+    if any(len(row) != 1 or not isinstance(row[0], str) for row in rows):
+        raise AnswerError("the model takes texts: give rows of one text each, or recorded requests (--requests)")
+    return [row[0] for row in rows]
+
+
 class TextProtocol:
-    """A serving protocol for which no request can be written of rows of numbers."""
+    """A serving protocol of texts. ``text_member`` is the member of a request that holds them."""
+
+    text_member = "input"
+    names_model = True
 
     def ask(self, inputs: Floats, metadata: bytes, service: ServiceDescription) -> bytes:
         """It takes texts."""
         del inputs, metadata, service
-        raise AnswerError("the model takes texts, not rows of numbers; run it in shadow mode instead")
+        raise AnswerError("the model takes texts, not rows of numbers: give texts, or recorded requests (--requests)")
+
+    def ask_values(
+        self, columns: tuple[str, ...], rows: list[list[Any]], metadata: bytes, service: ServiceDescription
+    ) -> bytes:
+        """Texts in the member of the request, with the model's name where requests have it."""
+        del columns, metadata
+        texts = only_texts(rows)
+        named = {"model": service.served_as or service.model} if self.names_model else {}
+        return msgspec.json.encode({**named, self.text_member: texts[0] if len(texts) == 1 else texts})
