@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import random
@@ -23,6 +24,7 @@ from modeltoll.cli.terminal import (  # first: its error names the extra that is
 
 # isort: split
 import typer
+from rich.markup import escape
 
 from modeltoll._version import __version__
 from modeltoll.cli import accounts, bench, calibrate, call_proxy, demo, fit_measures, keys, setup, simulate_explain
@@ -69,6 +71,7 @@ def serve(
     """
     with requires_extra("gateway"):
         from modeltoll.gateway.assembly.build import build_gateway  # noqa: PLC0415
+        from modeltoll.gateway.assembly.unmeasured_notice import unmeasured_notices  # noqa: PLC0415
         from modeltoll.gateway.observability.logging_setup import configure_logging  # noqa: PLC0415
         from modeltoll.gateway.server.serve import run as run_gateway  # noqa: PLC0415
         from modeltoll.gateway.server.workers import run_workers  # noqa: PLC0415
@@ -76,8 +79,8 @@ def serve(
     loaded = load_settings(settings)
     configure_logging(loaded.operation)
     gateway = build_gateway(loaded)
-    for notice in gateway.warnings:
-        _print_note(f"[yellow]note:[/] {notice}")
+    for notice in (*gateway.warnings, *asyncio.run(unmeasured_notices(loaded))):
+        _print_note(f"[yellow]note:[/] {escape(notice)}")
     places = ", ".join(place if place.startswith("unix:") else f"http://{place}" for place in loaded.listen_addresses)
     message = (
         f"gateway on {places} for {loaded.upstream.url}, metrics on http://{loaded.admin}/metrics, "

@@ -53,6 +53,7 @@ def leaks_of_log(
     wanted = [(caller, entry) for caller, entry in entries if _has(entry, measures)]
     if not wanted:
         found = sorted({", ".join(entry.measures) for _, entry in entries})
+        found = [names for names in found if names]  # those without names were not measured
         what = f"; those there have leaks of {' or of '.join(found)}" if found else ""
         raise CalibrationError(
             f"the log holds no rows of {model!r} in {' or '.join(modes)} mode with leaks of {', '.join(measures)}{what}"
@@ -62,7 +63,9 @@ def leaks_of_log(
     values = np.concatenate([_columns(entry, recorded) for _, entry in wanted])
     names = tuple(caller for caller, entry in wanted for _ in range(entry.rows))
     at = np.repeat([entry.at for _, entry in wanted], [entry.rows for _, entry in wanted])
-    return LoggedLeaks(Leaks(recorded, values, _classes(wanted)), names, at, _unsuspected(wanted), _warnings(wanted))
+    unmeasured = [entry.reason for _, entry in entries if entry.reason]
+    warnings = (*_unmeasured(unmeasured, len(entries)), *_warnings(wanted))
+    return LoggedLeaks(Leaks(recorded, values, _classes(wanted)), names, at, _unsuspected(wanted), warnings)
 
 
 def _has(entry: LogEntry, measures: tuple[str, ...]) -> bool:
@@ -91,6 +94,16 @@ def _unsuspected(wanted: Sequence[tuple[str, LogEntry]]) -> Bools:
             suspects.add(caller)
         before += [caller not in suspects] * entry.rows
     return np.array(before)
+
+
+def _unmeasured(reasons: Sequence[str], requests: int) -> tuple[str, ...]:
+    if not reasons:
+        return ()
+    commonest, count = Counter(reasons).most_common(1)[0]
+    return (
+        f"{len(reasons)} of {requests} logged requests were not measured, and are left out; most often ({count} times): "
+        f"{commonest}",
+    )
 
 
 def _warnings(wanted: Sequence[tuple[str, LogEntry]]) -> tuple[str, ...]:

@@ -57,6 +57,7 @@ async def _log_entries_add_work_and_lines(make: LedgerFactory) -> None:
             make_log_entry(0.5 + number, NOW + number, mode) for number, mode in enumerate(("sealed", "shadow", "free"))
         ]
         entries[1] = replace(entries[1], classes=(70_000, 0))
+        entries[2] = replace(entries[2], measures=(), leaks=(), rarest=(), reason="request: 漢字 is no row")
         for entry in entries:
             await ledger.bill(caller, entry)
         await ledger.bill(other, make_log_entry(9.0))

@@ -35,6 +35,7 @@ __all__ = [
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _TOLERANCE = 1e-3
 _ROWS = 4
+_BINARY = 2  # classes of a model that shows one score
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +138,8 @@ def kind_of_scores(scores: Any) -> tuple[str, int] | None:
         table = np.asarray(scores, np.float64)
     except (ValueError, TypeError):
         return None
+    if table.ndim == 2 and table.shape[1] == 1 and np.isfinite(table).all():  # of a binary model
+        return ("probabilities" if bool(((table >= 0) & (table <= 1)).all()) else "logits"), _BINARY
     if table.ndim != 2 or table.shape[1] < 2 or not np.isfinite(table).all():
         return None
     sums = bool((table >= 0).all() and np.allclose(table.sum(axis=1), 1.0, atol=_TOLERANCE, rtol=0))

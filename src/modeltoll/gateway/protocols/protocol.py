@@ -11,7 +11,7 @@ from modeltoll.leak.scores import TOLERANCE
 if TYPE_CHECKING:
     from modeltoll.records import Answer, Evidence, Floats
 
-__all__ = ["JSON", "DeclaredInput", "ParsedRequest", "Routes", "ServiceDescription", "ServingProtocol"]
+__all__ = ["JSON", "DeclaredInput", "ParsedRequest", "Routes", "ServiceDescription", "ServingProtocol", "route_pattern"]
 
 JSON = "application/json"
 
@@ -33,6 +33,11 @@ class Routes:
     ready: str
     binary: bool = False
     query: tuple[str, ...] = ()
+
+
+def route_pattern(template: str) -> str:
+    """The template as Starlette's routes have it. A model's name at the end of a path may hold slashes (``org/name``)."""
+    return template.removesuffix("{model}") + "{model:path}" if template.endswith("/{model}") else template
 
 
 @dataclass(frozen=True, slots=True, eq=False)

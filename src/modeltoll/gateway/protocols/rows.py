@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from modeltoll.gateway.protocols.protocol import DeclaredInput, ServiceDescription
-    from modeltoll.records import Floats
+    from modeltoll.records import Bools, Floats
 
 __all__ = [
     "check_declared_names",
@@ -141,7 +141,9 @@ def _encoded(rows: list[Any]) -> tuple[list[bytes], Floats | None]:
     if numbers is None:
         return [canonical(_with_base64(row, 0)) for row in rows], None
     head = b"numbers" + canonical(shape)
-    exact = (np.abs(numbers) < _EXACT).all(axis=1)  # False for a row with a missing value: null and NaN are two values
+    exact: Bools = np.all(
+        np.abs(numbers) < _EXACT, axis=1
+    )  # False for a row with a missing value: null and NaN are two values
     if exact.all():
         return [head + row.tobytes() for row in numbers], numbers
     return [

@@ -31,7 +31,7 @@ from modeltoll.gateway.core.request import PREPAID, SHADOW, GateConfig, GateRequ
 from modeltoll.gateway.core.threads import LARGE_BYTES, off_loop
 from modeltoll.gateway.core.tolls import AdmittedRequest, redeem
 from modeltoll.gateway.observability.request_log import fields_of
-from modeltoll.gateway.protocols.protocol import JSON
+from modeltoll.gateway.protocols.protocol import JSON, route_pattern
 from modeltoll.gateway.public.cors import CorsPolicy, PageAccess
 from modeltoll.gateway.public.disconnect import watching_caller
 from modeltoll.gateway.public.ingress import Ingress, IngressPolicy
@@ -218,7 +218,7 @@ class _Handlers:
         matching = [
             gate
             for gate, service in services
-            if model in (None, service.model)
+            if (model in (None, service.model) or ("/" in model and model == service.served_as))
             and (version is None or version in service.versions or gate.config.mode == SHADOW)
         ]
         if not matching:
@@ -275,7 +275,7 @@ def _routes(handlers: _Handlers, gates: Iterable[Gate]) -> Iterator[Route]:
             for template in templates:
                 gates_of.setdefault(template, []).append(gate)
     for template, sharing in infer.items():
-        yield Route(template, partial(handlers.infer, template, sharing), methods=["POST"])
+        yield Route(route_pattern(template), partial(handlers.infer, template, sharing), methods=["POST"])
     for template, sharing in passing.items():
         yield Route(template, partial(handlers.pass_through, template, sharing), methods=["GET"])
     yield Route(wire.REDEEM_PATH, handlers.redeem, methods=["POST"])

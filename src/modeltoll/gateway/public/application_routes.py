@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Scope
 
     from modeltoll.gateway.core.gate import Gate
+    from modeltoll.gateway.core.request import ServedModel
 
 __all__ = ["OWN_PATHS", "ApplicationRoutes", "applications_inside", "mark_guarded", "root_path_of"]
 
@@ -81,7 +82,7 @@ class ApplicationRoutes:
         self._app = app
         self.exact_paths = exact_paths
         self._models = {name: gate.config.served_model for name, gate in gates.items()}
-        templates = {template for model in self._models.values() for template in model.protocol.routes.infer}
+        templates = {path for model in self._models.values() for path in _paths(model)}
         self._patterns = [compile_path(template)[0] for template in sorted(templates)]
         self._spellings = [_spelling_pattern(template) for template in sorted({*templates, *OWN_PATHS})]
         self._ends = [_spelling_pattern(_end(template)) for template in sorted(templates)]
@@ -172,6 +173,16 @@ class ApplicationRoutes:
             async with asyncio.timeout(_PROBE_SECONDS):
                 await self._app(scope, receive, send)
         return statuses[0] if statuses else 0
+
+
+def _paths(model: ServedModel) -> Iterator[str]:
+    """The templates of a model's paths. The root is left out: in an application it may be anything."""
+    name = model.service.served_as or ""
+    for template in model.protocol.routes.infer:
+        if template != "/":
+            yield template
+        if template.endswith("/{model}") and "/" in name:
+            yield template.removesuffix("{model}") + name
 
 
 def _probe_scope(root_path: str, path: str) -> Scope:

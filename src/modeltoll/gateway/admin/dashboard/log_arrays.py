@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import groupby
@@ -36,7 +37,7 @@ class LogPage:
     ``callers`` are hashes; ``at`` is in seconds since the epoch. The columns of ``work`` (lines, 4) are reference seconds
     in all, for the rows, and as new-account toll; and the surcharge. ``rows`` (lines,) counts rows; ``leaks``
     (rows, measures), ``rarest`` (rows,), the smallest p-value, and ``classes`` (rows,), the predicted class or -1, are those
-    of the rows, in order.
+    of the rows, in order. ``reasons`` (lines,): why shadow mode did not measure the request; empty where it was measured.
     """
 
     model: str
@@ -49,6 +50,7 @@ class LogPage:
     leaks: Floats
     rarest: Floats
     classes: Integers
+    reasons: tuple[str, ...] = ()
 
     @property
     def suspected(self) -> Bools:
@@ -92,6 +94,7 @@ def _page(model: str, measures: tuple[str, ...], lines: Sequence[tuple[str, LogE
         work=np.array(work).reshape(-1, 4),
         leaks=np.array(leaks, np.float64).reshape(len(leaks), len(measures)),
         rarest=np.array([p for entry in entries for p in entry.rarest]),
+        reasons=tuple([entry.reason for entry in entries]),
         classes=np.array(
             [each for entry in entries for each in entry.classes or (_NO_CLASS,) * len(entry.leaks)], np.int64
         ),
@@ -223,6 +226,12 @@ class LogTail:
     until: float
     complete: bool
     suspected_before: Mapping[tuple[str, str], SuspectedSince | None] = field(default_factory=dict)
+
+    def unmeasured(self, model: str) -> tuple[int, Counter[str]]:
+        """How many requests of a model there are, and how many of them were not measured, by the reason."""
+        pages = [page for page in self.pages if page.model == model]
+        reasons = Counter(reason for page in pages for reason in page.reasons if reason)
+        return sum(len(page.at) for page in pages), reasons
 
     def day(self, model: str, measures: tuple[str, ...]) -> DayLog:
         """One model's lines, with the rows of those that have these measures."""
