@@ -370,6 +370,33 @@ def test_an_interrupt_while_modules_are_imported_exits_with_130_too(moment):
     assert b"Traceback" not in err
 
 
+SWALLOWED = """
+import time
+from modeltoll.cli import interrupts
+interrupts.exit_at_once()
+with interrupts.Running():
+    try:
+        print(flush=True)
+        time.sleep(60)
+    except KeyboardInterrupt:
+        print("swallowed", flush=True)
+    try:
+        time.sleep(60)
+    finally:
+        time.sleep(2.5 * interrupts._AGAIN)
+        print("cleared up", flush=True)
+"""
+
+
+def test_an_interrupt_that_a_library_swallows_is_raised_again_but_not_while_a_command_clears_up():
+    with subprocess.Popen([sys.executable, "-c", SWALLOWED], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=60)
+    assert out == b"swallowed\ncleared up\n"
+    assert process.returncode != 0
+
+
 def test_a_closed_pipe_is_no_traceback(server):
     with module("call", server.url + "/toll") as process:
         process.stdout.close()
