@@ -30,7 +30,8 @@ def application_settings(tmp_path):
             "json_path": {"route": "/predict", "inputs": "rows", "scores": "scores"},
         } | (model or {})
         upstream = {"url": "app"} | sections.pop("upstream", {})
-        document = {"upstream": upstream, "ledger": {"url": "memory://"}, "models": {"digits": served}} | sections
+        document = {"upstream": upstream, "ledger": {"url": "memory://"}, "models": {"digits": served}}
+        document |= {"secrets": ["5f2b0c9a" * 8]} | sections
         path = tmp_path / "modeltoll.yaml"
         path.write_text(yaml.safe_dump(document))
         return path

@@ -161,3 +161,11 @@ def test_clients_without_an_ip_address_are_one_anonymous_caller(application_sett
     app = application(application_settings({"mode": "shadow"}))
     answer = TestClient(app, client=client).post("/predict", json=ROWS)
     assert (answer.status_code, answer.json()) == (200, {"scores": [SURE]})
+
+
+def test_what_an_operator_should_know_is_in_the_log_once(application_settings, caplog):
+    app = application(application_settings({"mode": "shadow"}, secrets=[]))
+    client = TestClient(app, client=("127.0.0.1", 1))
+    assert [client.post("/predict", json=ROWS).status_code for _ in range(2)] == [200, 200]
+    notes = [record.getMessage().partition(":")[0] for record in caplog.records]
+    assert notes.count("secrets") == notes.count("models.digits.mode") == 1

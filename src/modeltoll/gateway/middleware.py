@@ -82,6 +82,7 @@ class TollMiddleware:
         self._tolled_methods = {"POST", "OPTIONS"} if loaded.cors.origins else {"POST"}
         self._cors = None if loaded.cors.origins else cors_of(app)
         self._lifetime = LoopLifetime(self._gateway.open)
+        self._warnings = self._gateway.warnings  # for the operator to read at the start, once
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI.
@@ -188,6 +189,9 @@ class TollMiddleware:
     async def _open(self, scope: Scope) -> None:
         if not self._lifetime.is_open:
             await self._routes.find(root_path_of(self._app, scope))
+            for warning in self._warnings:
+                _log.warning("%s", warning)
+            self._warnings = ()
             await self._lifetime.open()
 
     async def close(self) -> None:
