@@ -7,21 +7,26 @@ import itertools
 import json
 import os
 import shutil
+import socket
 import sqlite3
 import subprocess
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import aiohttp
 import httpx
 import pytest
 import requests
+from aiohttp import web
 
 from modeltoll import wire
 from modeltoll.client.aiohttp import TollMiddleware
 from modeltoll.client.httpx import TollTransport
 from modeltoll.client.purse import Purse
 from modeltoll.client.requests import TollAdapter
+from modeltoll.client.sidecar import SidecarMetrics, upstream_url
+from modeltoll.client.sidecar import application as sidecar
 from modeltoll.demo.processes import free_port
 from modeltoll.errors import TollMalformed
 from modeltoll.records import Answer, MachineProfile
@@ -170,7 +175,35 @@ def with_aiohttp(url, purse, headers):
     return asyncio.run(ask())
 
 
-CLIENTS = [with_httpx, with_requests, with_aiohttp]
+def with_sidecar(url, purse, headers):
+    base, _, path = url.rpartition("/")
+
+    async def ask():
+        runner = web.AppRunner(sidecar(upstream_url(base), purse, SidecarMetrics()), auto_decompress=False)
+        await runner.setup()
+        listening = socket.create_server(("127.0.0.1", 0))
+        await web.SockSite(runner, listening).start()
+        place = f"http://127.0.0.1:{listening.getsockname()[1]}/{path}"
+        async with httpx.AsyncClient(timeout=60) as client:
+            response = await client.post(place, json=ROWS, headers=headers)
+        await runner.cleanup()
+        return response.status_code, response.json()
+
+    return asyncio.run(ask())
+
+
+CLIENTS = [with_httpx, with_requests, with_aiohttp, with_sidecar]
+JAVASCRIPT = """
+import { Purse, tollFetch } from "file://%s";
+for (const url of process.argv.slice(2)) for (const mode of ["sealed", "redeem"]) {
+  const fetch = tollFetch(undefined, { mode, purse: new Purse() });
+  const headers = { "content-type": "application/json" };
+  const answer = await fetch(url, { method: "POST", headers, body: '{"rows": [[1, 2]]}' });
+  console.log(url, mode, answer.status, await answer.text());
+  await fetch.close();
+}
+process.exit(0);
+"""
 REDEEM = {"Toll-Accept": "sha256; mode=redeem"}
 
 
@@ -189,6 +222,21 @@ def test_sealed_redeemed_and_settled_below_any_prefix_with_every_client(site, un
             assert settled
             assert set(settled) == {"204"}
         assert nginx.callers() == ["net:203.0.113.7"]
+
+
+def test_the_javascript_client_below_any_prefix(site, tmp_path):
+    library = Path(__file__).parents[2] / "clients/js/dist/index.js"
+    assert library.exists(), "the client is not built: make js"
+    script = tmp_path / "ask.mjs"
+    script.write_text(JAVASCRIPT % library)
+    with site() as nginx:
+        urls = [f"{nginx.url}{prefix}/predict" for prefix in PREFIXES]
+        said = subprocess.run(["node", script, *urls], capture_output=True, text=True, timeout=120, check=True).stdout
+        answered = [f"{url} {mode} 200 {json.dumps(SCORES)}" for url in urls for mode in ("sealed", "redeem")]
+        assert said.splitlines() == answered
+        for prefix in PREFIXES:
+            assert ("POST", f"{prefix}{wire.REDEEM_PATH}", "200") in nginx.accesses()
+            assert ("POST", f"{prefix}{wire.SETTLE_PATH}", "204") in nginx.accesses()
 
 
 def test_admission_is_paid_and_redeemed_below_a_prefix(site):

@@ -130,7 +130,10 @@ export class TestGateway {
     for await (const chunk of request) chunks.push(chunk);
     const body = Buffer.concat(chunks).toString();
     const path = new URL(request.url, this.url).pathname;
-    if (path.endsWith(REDEEM_PATH) && body === "{}") return response.writeHead(this.probeStatus).end();
+    if (path.endsWith(REDEEM_PATH) && body === "{}") {
+      response.writeHead(this.probeStatus, { "access-control-allow-origin": "*" }).end();
+      return;
+    }
     this.requests.push({ method: request.method, path, headers: request.headers, body });
     const handler = this.handlers[path];
     if (handler) await handler(request, response, body);

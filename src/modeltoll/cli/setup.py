@@ -46,6 +46,13 @@ def init(
             help="Name of the model, if the server does not list its models, or to write settings for this one only."
         ),
     ] = None,
+    path: Annotated[
+        str | None,
+        typer.Option(
+            metavar="/PATH",
+            help="Path of a service with JSON of its own, which /openapi.json describes (FastAPI), or of one that answers texts with labels.",
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Settings file to write.")] = Path("modeltoll.yaml"),
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
@@ -61,9 +68,11 @@ def init(
         upstream_of_environment(url)
     except ValidationError as error:
         raise SettingsError([f"URL: {fault}" for fault in errors_of(error)]) from None
+    if path is not None and not path.startswith("/"):
+        raise SettingsError([f"--path: {path!r} does not begin with /"])
     if out.exists() and not force:
         raise SettingsError([f"--out: {out} exists already; name another file, or overwrite it with --force"])
-    models = asyncio.run(_discovered(url, model))
+    models = asyncio.run(_discovered(url, model, path))
     try:
         out.write_text(first_settings(url, models), encoding="utf-8")
     except OSError as error:
@@ -75,16 +84,16 @@ def init(
     note.print(f"wrote {out}. Next: modeltoll check {out}; modeltoll serve {out}", soft_wrap=True)
 
 
-async def _discovered(url: str, model: str | None) -> tuple[DiscoveredModel, ...]:
+async def _discovered(url: str, model: str | None, path: str | None) -> tuple[DiscoveredModel, ...]:
     from modeltoll.gateway.assembly.model_server import build_http_upstream, build_upstream_headers  # noqa: PLC0415
     from modeltoll.gateway.settings.upstream import upstream_of_environment  # noqa: PLC0415
-    from modeltoll.gateway.setup.discover import discover  # noqa: PLC0415
+    from modeltoll.gateway.setup.discover import discover, discover_at  # noqa: PLC0415
 
     server = upstream_of_environment(url)
     upstream = build_http_upstream(server, build_upstream_headers(server), timeout=_TIMEOUT)
     await upstream.open()
     try:
-        return await discover(upstream, model)
+        return await (discover(upstream, model) if path is None else discover_at(upstream, path, model))
     finally:
         await upstream.close()
 

@@ -15,9 +15,8 @@ if TYPE_CHECKING:
 __all__ = ["errors_of"]
 
 _REPLACED = {"callers.entry": "callers.credit", "callers.admission": "callers.credit"}
-
-
-_BY_KIND = {
+_PLAIN = {
+    "missing": "is missing; add it",
     "model_type": "must hold settings below it: indented lines of NAME: VALUE",
     "int_parsing": "must be a whole number, such as 1000",
     "tuple_type": "must be a list, such as [a, b]",
@@ -58,8 +57,8 @@ def _is_within(inner: tuple[int | str, ...], outer: tuple[int | str, ...]) -> bo
 def _plain(where: str, kind: str, message: str) -> str:
     if kind == "extra_forbidden":
         return f"is replaced by {_REPLACED[where]}" if where in _REPLACED else UNKNOWN
-    if kind == "missing":
-        return "is missing; add it"
     if kind == "string_pattern_mismatch" and where.endswith("sha256"):
         return "is not a SHA-256 in hexadecimal; make one with: printf %s KEY | sha256sum"
-    return _BY_KIND.get(kind) or message.removeprefix("Value error, ")
+    if kind == "model_type" and "None" in message:
+        return message
+    return _PLAIN.get(kind) or message.removeprefix("Value error, ")

@@ -9,7 +9,7 @@ import numpy as np
 
 from modeltoll.errors import AnswerError
 from modeltoll.gateway.protocols.probe import dimensions_of
-from modeltoll.gateway.protocols.registry import PROTOCOLS
+from modeltoll.gateway.protocols.registry import PROTOCOLS, SAMPLE_TEXT
 
 if TYPE_CHECKING:
     from modeltoll.gateway.core.request import ServedModel
@@ -30,6 +30,8 @@ def sample_requests(served_model: ServedModel, metadata: bytes, count: int = 64)
     widths = [declared.width for declared in served_model.service.inputs]
     declared = 0 if None in widths else sum(width or 0 for width in widths)
     dimensions = declared or dimensions_of(metadata) or len(widths)  # a column of a data frame is one number
+    if not dimensions and spec.json_path and (ask := getattr(served_model.protocol, "ask_values", None)):
+        return [ask((), [[SAMPLE_TEXT]], metadata, served_model.service)]
     if not dimensions:
         raise AnswerError("the length of a row is not known; give rows with --inputs, or recorded ones with --requests")
     rows = np.random.default_rng(0).random((count, dimensions))
