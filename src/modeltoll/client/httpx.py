@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 import anyio.to_thread
+from anyio.lowlevel import RunVar
 
+from modeltoll.client.forks import ForkSafeLock
 from modeltoll.client.http_messages import BoundedBody
 from modeltoll.client.httpx_exchange import HttpxExchange, library_of, settle_request, toll_call
 from modeltoll.client.purse import Purse
@@ -37,11 +39,17 @@ __all__ = ["AsyncTollTransport", "TollTransport"]
 
 _Base: Any = object  # type checkers take it for either library's transport
 _NO_CONTENT = 204  # a connection is used again once the end of its response is read
+_AFTER_FORK = (
+    "the transport that TollTransport was given has sent requests before the process was forked, so that its connections "
+    "are the parent's; make a client after the fork"
+)
 _LARGE = 1 << 20  # bodies above this many bytes are parsed in a thread
 
 
 class TollTransport(_Base):  # type: ignore[misc]  # one class for two libraries
-    """A synchronous transport that pays tolls.
+    """A synchronous transport that pays tolls, for any number of threads.
+
+    A forked process opens connections of its own; an inner transport that was given must not have been used before.
 
     Responses other than tolls are passed on unchanged, streams as streams. Requests get the header ``Toll-Accept``,
     unless they have one. The client's timeouts apply to the network only; the purse limits the work.
@@ -63,14 +71,18 @@ class TollTransport(_Base):  # type: ignore[misc]  # one class for two libraries
         transport: httpx.BaseTransport | httpx2.BaseTransport | None = None,
     ) -> None:
         self.purse = purse or Purse(max_seconds)
+        self._given = transport is not None
         self._inner: Any = transport
         self._library: Any = None
-        self._lock = threading.Lock()
+        self._used = self._belongs_to_parent = False
+        self._lock = ForkSafeLock(self._leave_connections)
         self._settler = Settler(self.purse.receipts, self._post)
 
     def handle_request(self, request: httpx.Request) -> Any:
         """Send the request; if the response is a toll, pay it and return the opened answer."""
-        transport = self._inner or self._default_transport(request)
+        if self._belongs_to_parent:
+            raise RuntimeError(_AFTER_FORK)
+        transport = self._inner if self._used else self._default_transport(request)
         call = toll_call(request, self.purse, self._settler.owner)
         response = self._send(transport, request, call)
         if not may_be_toll(response.status_code, response.headers):
@@ -118,7 +130,14 @@ class TollTransport(_Base):  # type: ignore[misc]  # one class for two libraries
         with self._lock:  # the client may be shared by threads
             if self._inner is None:
                 self._inner = library_of(request).HTTPTransport()
+            self._used = True  # last, for other threads look at it without the lock
             return self._inner
+
+    def _leave_connections(self) -> None:
+        """In a forked process: the open connections are its parent's."""
+        if self._used:
+            self._left, self._belongs_to_parent = self._inner, self._given  # kept, so that nothing is closed
+            self._inner, self._used = (self._inner, True) if self._given else (None, False)
 
     @staticmethod
     def _read(response: httpx.Response) -> bytes:
@@ -151,7 +170,7 @@ class TollTransport(_Base):  # type: ignore[misc]  # one class for two libraries
 
 
 class AsyncTollTransport(_Base):  # type: ignore[misc]  # one class for two libraries
-    """The same for ``AsyncClient``, with asyncio or trio.
+    """The same for ``AsyncClient``, with asyncio or trio; without ``transport`` in any number of event loops.
 
     Puzzles are solved in threads, at most as many at once as the machine has cores; cancelling the call stops the work.
     """
@@ -164,15 +183,32 @@ class AsyncTollTransport(_Base):  # type: ignore[misc]  # one class for two libr
         transport: httpx.AsyncBaseTransport | httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         self.purse = purse or Purse(max_seconds)
-        self._inner: Any = transport
+        self._given = transport
+        self._default: RunVar[Any] = RunVar("modeltoll's inner transport", None)
+        self._limiter: RunVar[anyio.CapacityLimiter | None] = RunVar("modeltoll's workers", None)
         self._library: Any = None
         self._settler = AsyncSettler(self.purse.receipts, self._post)
-        self._workers = anyio.CapacityLimiter(max(1, (os.cpu_count() or 1) // self.purse.cores))
+
+    @property
+    def _inner(self) -> Any:
+        """The transport that was given, else that of the running event loop; None where there is none yet."""
+        try:
+            return self._default.get() if self._given is None else self._given
+        except RuntimeError:  # no event loop is running
+            return None
+
+    @property
+    def _workers(self) -> anyio.CapacityLimiter:
+        """Of the running event loop."""
+        if (limiter := self._limiter.get()) is None:
+            limiter = anyio.CapacityLimiter(max(1, (os.cpu_count() or 1) // self.purse.cores))
+            self._limiter.set(limiter)
+        return limiter
 
     async def handle_async_request(self, request: httpx.Request) -> Any:
         """Send the request; if the response is a toll, pay it and return the opened answer."""
         if self._inner is None:
-            self._inner = library_of(request).AsyncHTTPTransport()
+            self._default.set(library_of(request).AsyncHTTPTransport())
         call = toll_call(request, self.purse, self._settler.owner)
         response = await self._send(request, call)
         if not may_be_toll(response.status_code, response.headers):

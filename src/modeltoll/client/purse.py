@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
@@ -10,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from modeltoll import wire
+from modeltoll.client.forks import ForkSafeLock
 from modeltoll.client.machine_memory import available_kib, default_memory_kib, usable_cores
 from modeltoll.client.receipts import Receipts
 from modeltoll.errors import TollTooDear
@@ -56,7 +56,7 @@ class _SharedLimit:
     def __init__(self, limit: float, clock: Callable[[], float]) -> None:
         self._limit = limit
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
         self._reservations: deque[_Reservation] = deque()
         self._reserved = 0.0
 
@@ -98,6 +98,8 @@ class _SharedLimit:
 
 class Purse:
     """Client-side budget: refuses tolls above a limit. One purse may serve many threads and clients.
+
+    A forked process has a purse of its own: the hour's limit holds for each process, and receipts stay with the parent.
 
     ``accept_header`` is the value of ``Toll-Accept``, which states the puzzles and the memory that the client offers.
     ``receipts`` are those of opened seals, which the drivers return to the gateways. ``redeem_urls`` are those that were

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from modeltoll import wire
+from modeltoll.client.forks import ForkSafeLock
 
 __all__ = ["Account", "Flight", "HeldReceipt", "Receipts", "Settlement"]
 
@@ -100,10 +101,14 @@ class Receipts:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock(self._forget_all)
         self._held: dict[Account, list[HeldReceipt]] = {}
         self._flights: dict[Account, set[Flight]] = {}  # of tolls that are being paid
         self._queues: dict[Account, deque[Flight]] = {}  # of calls that wait
+
+    def _forget_all(self) -> None:
+        """In a forked process: receipts are with their owner, and calls that are in progress are its parent's."""
+        self._held, self._flights, self._queues = {}, {}, {}
 
     def __len__(self) -> int:
         with self._lock:

@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakSet
 
+from modeltoll.client.forks import ForkSafeLock
 from modeltoll.client.receipts import Receipts, Settlement
 
 if TYPE_CHECKING:
@@ -45,9 +46,13 @@ class Settler:
         self.owner = object()
         self._receipts = receipts
         self._post = post
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock(self._start_anew)
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
+
+    def _start_anew(self) -> None:
+        """In a forked process, which has no thread of ours."""
+        self._closing, self._thread = threading.Event(), None
 
     def arm(self) -> None:
         """Start the thread, if there are receipts. Drivers call this when they have paid a toll."""
