@@ -348,6 +348,55 @@ def test_an_interrupt_exits_with_130_without_traceback(server, cores, interrupte
     assert (out, err) == (b"", b"interrupted\n")
 
 
+DRAW = random.Random(0)
+MOMENTS = [round(DRAW.uniform(0.0, 0.6), 3) for _ in range(6)]  # seconds
+ANNOUNCED = (
+    "import modeltoll.cli.interrupts as i; i.exit_at_once(); print(flush=True); from modeltoll.cli import main; main()"
+)
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_an_interrupt_while_modules_are_imported_exits_with_130_too(moment):
+    """At any moment from the first line of the package on: of imports, of reading the options, and of a command."""
+    arguments = [sys.executable, "-c", ANNOUNCED, "bench-puzzle", "--seconds", "1000"]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.readline()
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(moment)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.endswith(b"interrupted\n")
+    assert b"Traceback" not in err
+
+
+SWALLOWED = """
+import time
+from modeltoll.cli import interrupts
+interrupts.exit_at_once()
+with interrupts.Running():
+    try:
+        print(flush=True)
+        time.sleep(60)
+    except KeyboardInterrupt:
+        print("swallowed", flush=True)
+    try:
+        time.sleep(60)
+    finally:
+        time.sleep(2.5 * interrupts._AGAIN)
+        print("cleared up", flush=True)
+"""
+
+
+def test_an_interrupt_that_a_library_swallows_is_raised_again_but_not_while_a_command_clears_up():
+    with subprocess.Popen([sys.executable, "-c", SWALLOWED], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=60)
+    assert out == b"swallowed\ncleared up\n"
+    assert process.returncode != 0
+
+
 def test_a_closed_pipe_is_no_traceback(server):
     with module("call", server.url + "/toll") as process:
         process.stdout.close()

@@ -75,7 +75,23 @@ def test_importing_any_module_does_nothing():
 
 
 def test_the_package_exports_what_all_lists():
-    exported = {name for name in vars(modeltoll) if not name.startswith("_")} | {"__version__"}
-    modules = {name for name in exported if isinstance(getattr(modeltoll, name), type(sys))}
-    assert sorted(modeltoll.__all__) == modeltoll.__all__
-    assert exported - modules == set(modeltoll.__all__)
+    """In a new process, where nothing was used before: every name is there, and there is no other."""
+    exported = fresh(
+        "import json, modeltoll; found = {name: str(getattr(modeltoll, name)) for name in modeltoll.__all__};"
+        "print(json.dumps([dir(modeltoll), [name for name in vars(modeltoll) if name[0] != '_'], sorted(found)]))"
+    )
+    modules = {name for name in exported[1] if isinstance(getattr(modeltoll, name), type(sys))}
+    assert sorted(modeltoll.__all__) == modeltoll.__all__ == exported[0] == exported[2]
+    assert set(exported[1]) - modules - {"annotations", "TYPE_CHECKING"} == set(modeltoll.__all__) - {"__version__"}
+    with pytest.raises(AttributeError):
+        modeltoll.no_such_name  # noqa: B018
+
+
+def test_the_command_line_begins_before_anything_slow_is_imported():
+    """So that Ctrl-C finds a handler."""
+    loaded = set(fresh("import json, sys, modeltoll.cli; print(json.dumps(list(sys.modules)))"))
+    assert {name for name in loaded if name.startswith("modeltoll")} == {
+        "modeltoll",
+        "modeltoll.cli",
+        "modeltoll.cli.interrupts",
+    }

@@ -18,7 +18,8 @@ from modeltoll.pricing.fit import (
     fit_calibration,
     fit_with_rows_held_back,
 )
-from modeltoll.pricing.kind_fit import CLASS_ROWS, CellSorter
+from modeltoll.pricing.fit_terms import CLASS_ROWS
+from modeltoll.pricing.kind_fit import OTHER_CLASSES, CellSorter
 from modeltoll.pricing.kinds import CALLER, CLASS, DECLARED, KindSample
 from modeltoll.pricing.priced_classes import LARGEST_CLASS_UNITS, PRICED_CLASS_ROWS
 from modeltoll.records import Leaks
@@ -64,15 +65,15 @@ def test_a_row_among_the_scores_is_compared_with_the_others_alone():
     assert (edges[cells + 1] >= (ranks - 1) / 100).all()
 
 
-def test_kinds_are_priced_from_a_thousand_fitted_rows_on_and_more_is_held_back_of_large_ones(fitted):
+def test_kinds_are_priced_from_a_thousand_fitted_rows_on_and_a_thousand_held_back_are_enough(fitted):
     kinds = by_role(fitted.calibration, DECLARED)
     assert [(name, kind.rows, kind.scores is not None) for name, kind in kinds.items()] == [
-        ("large:1", 1500, True),
+        ("large:1", 2000, True),
         ("middle:1", 1000, True),
         ("small:1", 320, False),
     ]
     held = {rows.name: rows.rows for rows in fitted.held_back if rows.role == DECLARED}
-    assert held == {"large:1": 1500, "middle:1": 300, "small:1": 80}
+    assert held == {"large:1": 1000, "middle:1": 300, "small:1": 80}
 
 
 def test_no_row_is_both_fitted_to_and_held_back(fitted):
@@ -84,16 +85,44 @@ def test_no_row_is_both_fitted_to_and_held_back(fitted):
     assert not np.isin(traffic[:, 0], fitted.calibration.scores[0]).any()
 
 
-def test_predicted_classes_are_kinds_from_25_rows_on():
-    honest = rows(1000)
-    classes = honest.classes.copy()
-    classes[:40], classes[40:50], classes[50:60] = 77, 88, -1
-    found = fit(FitSamples(dataclasses.replace(honest, classes=classes))).calibration
-    names = by_role(found, CLASS)
-    assert "class 77" in names
-    assert {"class 88", "class -1"}.isdisjoint(names)
+def with_small_classes(sizes, count=2000):
+    """Traffic of five classes in which the first rows are of further classes, of these sizes; the last ones are unknown."""
+    honest = rows(count, classes=5)
+    labels = np.repeat(list(sizes), list(sizes.values()))
+    honest.classes[: len(labels)], honest.classes[-10:] = labels, -1
+    return honest
+
+
+def test_predicted_classes_are_kinds_from_100_rows_on_and_smaller_ones_together():
+    found = fit(FitSamples(with_small_classes({77: 200, 88: 90, 99: 60, 66: 30})))
+    names = by_role(found.calibration, CLASS)
+    assert {"class 77", OTHER_CLASSES} < set(names)
+    assert {"class 88", "class 99", "class 66", "class -1"}.isdisjoint(names)
     assert all(kind.rows >= CLASS_ROWS and kind.scores is None for kind in names.values())
-    assert by_role(fit(FitSamples(Leaks(NAMES, honest.values))).calibration, CLASS) == {}
+    assert [label for label, _ in found.classes.small] == [88, 99, 66]
+    assert names[OTHER_CLASSES].rows == sum(size for _, size in found.classes.small)
+    held = {each.name: each for each in found.held_back if each.role == CLASS}
+    assert set(held) == set(names)
+    assert set(held[OTHER_CLASSES].leaks.classes.tolist()) <= {88, 99, 66}
+    assert set(held["class 77"].leaks.classes.tolist()) == {77}
+
+
+def test_small_classes_that_are_too_few_rows_together_are_no_kind_but_are_named():
+    found = fit(FitSamples(with_small_classes({77: 20, 88: 40})))
+    assert OTHER_CLASSES not in by_role(found.calibration, CLASS)
+    assert [label for label, _ in found.classes.small] == [88, 77]
+
+
+def test_the_operator_may_ask_for_kinds_of_smaller_classes():
+    honest = with_small_classes({77: 60, 88: 20})
+    assert "class 77" in by_role(fit(FitSamples(honest), class_rows=25).calibration, CLASS)
+    assert "class 77" not in by_role(fit(FitSamples(honest)).calibration, CLASS)
+
+
+def test_without_classes_there_are_no_kinds_of_classes():
+    found = fit(FitSamples(Leaks(NAMES, rows(1000).values)))
+    assert by_role(found.calibration, CLASS) == {}
+    assert found.classes.small == ()
 
 
 def test_only_callers_who_are_known_to_be_honest_are_kinds_and_the_others_can_be_tried(fitted):

@@ -39,12 +39,58 @@ def test_seven_rows_of_the_parent_are_added(everything, declared):
     assert laws[1] == pytest.approx((np.array(declared) + 7.0 * parent) / (sum(declared) + 7.0))
 
 
-def test_caps_are_two_standard_errors_and_a_row_wider_below_a_thousand_rows():
-    sure, unsure = [100, 200, 300, 400], [99, 200, 300, 400]
-    laws = KindLaws.of(kinds_of([sure, unsure]), WIDTHS)
-    law = laws.laws[1]
-    assert (laws.caps[0] == laws.laws[0]).all()
-    assert laws.caps[1] == pytest.approx(law + 2.0 * np.sqrt(law * (1.0 - law) / 999) + 1 / 999)
+def caps_of(counts, role, traffic=(250, 250, 250, 250)):
+    kinds = [FittedKind(ALL_TRAFFIC, ALL_TRAFFIC, np.array(traffic)), FittedKind("kind", role, np.array(counts))]
+    laws = KindLaws.of(kinds, WIDTHS)
+    return laws.laws[1], laws.caps[1]
+
+
+def test_the_law_of_a_thousand_rows_is_its_cap_and_of_fewer_it_is_wider_by_a_standard_error():
+    law, cap = caps_of([100, 200, 300, 400], DECLARED)
+    assert (cap == law).all()
+    law, cap = caps_of([99, 200, 300, 400], DECLARED)
+    assert cap == pytest.approx(law + np.sqrt(law * (1.0 - law) / 999))
+
+
+def test_cells_without_rows_may_hold_together_what_cells_of_one_row_hold_and_one_row_more():
+    """The Good-Turing estimate of the unseen: with 2 cells of a single row in 62, 3 / 62, in equal shares of 2 cells."""
+    widths = np.full(6, 1 / 6)
+    kinds = [
+        FittedKind(ALL_TRAFFIC, ALL_TRAFFIC, np.full(6, 200)),
+        FittedKind("kind", DECLARED, np.array([40, 20, 1, 1, 0, 0])),
+    ]
+    laws = KindLaws.of(kinds, widths)
+    law, cap = laws.laws[1], laws.caps[1]
+    wider = cap - law - np.sqrt(law * (1.0 - law) / 62)
+    assert wider == pytest.approx([0.0, 0.0, 0.0, 0.0, 1.5 / 62, 1.5 / 62])
+
+
+def test_no_cell_holds_more_of_a_class_than_all_its_rows_in_all_traffic():
+    """A class of 100 of 1,000 rows, none of which was in the last cell, where all traffic has 1: with two standard errors of
+    the class's share, at most 12 times all traffic's law.
+    """
+    traffic, counts, widths = (500, 300, 199, 1), [60, 39, 1, 0], np.array([0.5, 0.3, 0.1999, 0.0001])
+    kinds = [FittedKind(ALL_TRAFFIC, ALL_TRAFFIC, np.array(traffic)), FittedKind("kind", CLASS, np.array(counts))]
+    laws = KindLaws.of(kinds, widths)
+    assert laws.caps[1, 3] == pytest.approx(12 * laws.laws[0, 3])
+    declared = KindLaws.of([kinds[0], FittedKind("kind", DECLARED, np.array(counts))], widths)
+    assert declared.caps[1, 3] > 2 / 100 > laws.caps[1, 3]
+    assert (declared.caps[1, :3] == laws.caps[1, :3]).all()
+
+
+def test_kinds_of_few_rows_hide_less_than_a_row_in_every_cell_would():
+    counts = np.random.default_rng(0).multinomial(100, np.linspace(1, 4, 4) / 10)
+    _, cap = caps_of(counts, CLASS)
+    assert cap.sum() < 1.0 + 4 / 100 + 2 * np.sqrt(0.25 / 100) * 2
+
+
+def test_a_callers_own_log_is_two_standard_errors_and_a_row_wider_below_a_thousand_rows():
+    laws = KindLaws.of(kinds_of([[100, 200, 300, 400]]), WIDTHS)
+    own = laws.with_kind(FittedKind("alice", CALLER, np.array([99, 200, 300, 400])))
+    law = own.laws[1]
+    assert own.caps[1] == pytest.approx(law + 2.0 * np.sqrt(law * (1.0 - law) / 999) + 1 / 999)
+    own = laws.with_kind(FittedKind("alice", CALLER, np.array([100, 200, 300, 400])))
+    assert (own.caps[1] == own.laws[1]).all()
 
 
 def test_a_callers_own_kind_comes_last_and_changes_no_other():

@@ -58,14 +58,14 @@ def init(
 ) -> None:
     """Detect a model server's protocol and models, and write a commented settings file for it."""
     with requires_extra("gateway"):
-        from modeltoll.gateway.settings.upstream import UpstreamSettings  # noqa: PLC0415
+        from modeltoll.gateway.settings.upstream import upstream_of_environment  # noqa: PLC0415
         from modeltoll.gateway.setup.settings_template import first_settings  # noqa: PLC0415
     from pydantic import ValidationError  # noqa: PLC0415  an extra
 
     from modeltoll.gateway.settings.errors import errors_of  # noqa: PLC0415
 
     try:
-        UpstreamSettings(url=url)
+        upstream_of_environment(url)
     except ValidationError as error:
         raise SettingsError([f"URL: {fault}" for fault in errors_of(error)]) from None
     if path is not None and not path.startswith("/"):
@@ -85,10 +85,12 @@ def init(
 
 
 async def _discovered(url: str, model: str | None, path: str | None) -> tuple[DiscoveredModel, ...]:
+    from modeltoll.gateway.assembly.model_server import build_http_upstream, build_upstream_headers  # noqa: PLC0415
+    from modeltoll.gateway.settings.upstream import upstream_of_environment  # noqa: PLC0415
     from modeltoll.gateway.setup.discover import discover, discover_at  # noqa: PLC0415
-    from modeltoll.gateway.upstream.http_upstream import HttpUpstream  # noqa: PLC0415
 
-    upstream = HttpUpstream(url, timeout=_TIMEOUT)
+    server = upstream_of_environment(url)
+    upstream = build_http_upstream(server, build_upstream_headers(server), timeout=_TIMEOUT)
     await upstream.open()
     try:
         return await (discover(upstream, model) if path is None else discover_at(upstream, path, model))

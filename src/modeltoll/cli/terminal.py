@@ -22,6 +22,7 @@ try:
 except ImportError:  # the install without extras is the client library
     sys.exit("the command line needs an extra: pip install 'modeltoll[cli]' (or [gateway], or [demo])")
 
+from modeltoll.cli.interrupts import INTERRUPTED, Importing, Running
 from modeltoll.errors import ModeltollError, SettingsError
 from modeltoll.names import INSTALL_TRAIN
 
@@ -50,7 +51,7 @@ __all__ = [
 P = ParamSpec("P")
 R = TypeVar("R")
 
-FAILED, WRONG, INTERRUPTED = 1, 2, 130
+FAILED, WRONG = 1, 2
 _PAGE_WIDTH = 160
 _LINE_SECONDS = 30.0
 
@@ -66,7 +67,8 @@ def with_exit_codes(function: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(function)
     def command(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            return function(*args, **kwargs)
+            with Running():
+                return function(*args, **kwargs)
         except SettingsError as error:
             for problem in error.faults:
                 note.print(f"[red]error:[/] {escape(problem)}", soft_wrap=True)
@@ -85,7 +87,8 @@ def with_exit_codes(function: Callable[P, R]) -> Callable[P, R]:
 def requires_extra(extra: str) -> Iterator[None]:
     """Imports in this block need an extra; if a package is missing, the error names the extra to install."""
     try:
-        yield
+        with Importing():
+            yield
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("modeltoll"):
             raise

@@ -30,37 +30,33 @@ class DataSizes:
     pictures that the operator has, ``of_kind`` are calibration rows of the declared kind.
     """
 
-    honest: int = 220
+    honest: int = 200
     specialist: int = 60
-    shifted: int = 80
-    pictures: int = 500
-    plain: int = 200
+    shifted: int = 150
+    pictures: int = 300
+    plain: int = 140
     noise: int = 60
-    diluted: int = 40
+    diluted: int = 30
     fillers: int = 1
-    covered: int = 80
+    covered: int = 60
     fresh: int = 2
-    bank: int = 100
-    banked: int = 100
+    bank: int = 80
+    banked: int = 60
     accounts: int = 50
-    strangers: int = 100
+    strangers: int = 80
     of_kind: int = 250
 
 
 SHORT_SIZES = DataSizes(
-    honest=200,
-    specialist=40,
-    shifted=60,
-    pictures=180,
-    plain=120,
+    honest=160,
+    specialist=50,
+    shifted=150,
+    pictures=150,
+    plain=100,
     noise=40,
-    diluted=40,
-    covered=60,
+    covered=50,
     bank=60,
-    banked=60,
     accounts=15,
-    strangers=100,
-    of_kind=250,
 )
 
 

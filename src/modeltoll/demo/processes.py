@@ -65,13 +65,15 @@ def await_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
 def serving(arguments: Sequence[str], ready_url: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Run ``python -m ARGUMENTS`` until the block ends; the block begins when ``ready_url`` answers.
 
+    It is in a process group of its own, so that Ctrl-C in a terminal interrupts the demo alone, which then ends it.
+
     Raises:
         ModeltollError: the process did not start; the message holds the end of its output.
     """
     command = [sys.executable, "-m", "modeltoll.demo.parent_watchdog", *arguments]
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603  our own modules
-            command, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT
+            command, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, process_group=0
         )
     with process:
         try:

@@ -60,7 +60,7 @@ class Options:
     data_dir: Path | None = None
     trees: int = 150
     sizes: DataSizes = field(default_factory=DataSizes)
-    budget: float = 2.0
+    budget: float = 1.5
     seed: int = 0
 
 

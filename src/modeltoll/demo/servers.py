@@ -36,7 +36,7 @@ __all__ = ["DemoServers", "train_victim"]
 _BATCH_OF_TREES = 10
 _CREDIT_SECONDS = 1e6
 _POINTS = 5_000  # of the novelty measure, half of them of the declared kind
-_MEMORY_MIB = 2  # far below the default: the demo makes thousands of tolls that are not solved, on as few as two cores
+_MEMORY_MIB = 1  # far below the default: the demo makes thousands of tolls that are not solved, on as few as two cores
 _PAGE_MEMORY_MIB = 8  # of the page's tolls, which browsers solve, also on phones
 
 

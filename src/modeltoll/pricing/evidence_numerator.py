@@ -43,12 +43,15 @@ class EvidenceNumerator:
         priors = [_HONEST_ROWS * mean, _RARE_ROWS * rarity / rarity.sum()]
         self._priors: Floats = np.array(priors)[:, None, :] + _LEAST_ROWS
         self._totals = self._priors.sum(axis=2)
-        self._constants: Floats = gammaln(self._totals) - gammaln(self._priors).sum(axis=2)
         self._log_strangers = self._thinned(mean, laws[0] / laws[0].sum(), strangers)
+        unknown = 1.0 if self._log_strangers is None else 0.5
+        self._constants: Floats = gammaln(self._totals) - gammaln(self._priors).sum(axis=2) + math.log(unknown / 2.0)
+        if self._log_strangers is not None:
+            self._log_share = math.log(0.5 / len(self._log_strangers))
 
     @staticmethod
     def _thinned(mean: Floats, everything: Floats, strangers: Sequence[FittedStranger]) -> Floats | None:
-        """Logarithms of the strangers' laws, (cells, strangers * 5)."""
+        """Logarithms of the strangers' laws, (strangers * 5, cells)."""
         for stranger in strangers:
             if stranger.counts.shape != mean.shape or not stranger.counts.sum() > 0:
                 raise CalibrationError(
@@ -58,17 +61,14 @@ class EvidenceNumerator:
             return None
         counts = np.array([stranger.counts for stranger in strangers], dtype=np.float64)
         pure = (counts / counts.sum(axis=1, keepdims=True) + _SMOOTHING * mean) / (1.0 + _SMOOTHING)
-        log_laws: Floats = np.log([share * law + (1.0 - share) * everything for law in pure for share in _THINNED]).T
+        log_laws: Floats = np.log([share * law + (1.0 - share) * everything for law in pure for share in _THINNED])
         return log_laws
 
-    def log(self, counts: Floats) -> Floats:
-        """Logarithm of the numerator (histograms,) for ``counts`` (histograms, cells)."""
-        rows = counts.sum(axis=1)
-        terms = self._constants + gammaln(self._priors + counts).sum(axis=2) - gammaln(self._totals + rows)
-        unknown: Floats = np.logaddexp(terms[0], terms[1]) - math.log(2.0)
-        if self._log_strangers is None:
-            return unknown
-        logs = counts @ self._log_strangers
-        known = np.logaddexp.reduce(logs, axis=1) - math.log(logs.shape[1])
-        log_numerator: Floats = np.logaddexp(unknown, known) - math.log(2.0)
+    def log(self, counts: Floats, rows: Floats | None = None) -> Floats:
+        """Logarithm of the numerator (histograms,) for ``counts`` (histograms, cells), whose sums are ``rows``."""
+        rows = counts.sum(axis=1) if rows is None else rows
+        terms: Floats = self._constants + gammaln(self._priors + counts).sum(axis=2) - gammaln(self._totals + rows)
+        if self._log_strangers is not None:
+            terms = np.concatenate([terms, self._log_strangers @ counts.T + self._log_share])
+        log_numerator: Floats = np.logaddexp.reduce(terms, axis=0)
         return log_numerator

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,14 +38,17 @@ __all__ = ["Component", "EvidenceTest", "Finding", "components", "log_future", "
 _LOG_HALF = math.log(0.5)
 _NEGLIGIBLE = 5.0  # nats below the limit at which one component no longer decides
 _NEGLIGIBLE_BLOCK = 16.0  # the same of a finished block, of which there may be many
+_NOTHING = 40.0  # nats below another component at which a sum does not notice one
 _FIT_PER_ROW = 0.01  # nats per row to which the law that fits a suspect best is searched
 
 
+@lru_cache(maxsize=4096)
 def log_weight(restarts: int, number: int) -> float:
     """Logarithm of the weight of block ``number`` (from 1) of one of so many block lengths."""
     return _LOG_HALF - math.log(restarts * number * (number + 1))
 
 
+@lru_cache(maxsize=4096)
 def log_future(restarts: int, number: int) -> float:
     """Logarithm of the weight of all blocks after block ``number``, which stand at 1."""
     return _LOG_HALF - math.log(restarts * (number + 1))
@@ -126,7 +130,8 @@ class EvidenceTest:
         The supremum over P is at least the likelihood of any law in P: here of each kind alone, of each mixed half and half
         with all traffic, and of all kinds mixed.
         """
-        numerators = self._numerator.log(counts) - self._tax * counts.sum(axis=1)
+        rows = counts.sum(axis=1)
+        numerators = self._numerator.log(counts, rows) - self._tax * rows
         return numerators, numerators - (counts @ self._log_laws).max(axis=1)
 
     def log_evidence(self, counts: Floats, below: Floats | float, above: Floats | float) -> Floats:
@@ -170,8 +175,7 @@ class EvidenceTest:
 
     def judge(self, state: EvidenceState, carried_log: float | None = None) -> Finding:
         """The finding for one account, as cheaply as it can be had: components are searched only as far as they decide."""
-        parts = components(state)
-        decided = _decided(state)
+        parts, decided = components(state), _decided(state)
         places: dict[tuple[int, ...], int] = {}
         indices = [places.setdefault(part.counts, len(places)) for part in parts]
         counts = np.array(list(places), dtype=np.float64)
@@ -179,13 +183,22 @@ class EvidenceTest:
         highest = most.tolist()
         bounds = [part.log_weight + highest[place] for part, place in zip(parts, indices, strict=True)]
         suspect = with_carried(log_sum([decided, *bounds]), carried_log) >= self._limit
-        below, above = np.full(len(counts), np.inf), np.full(len(counts), -np.inf)
-        for part, place in zip(parts, indices, strict=True):
-            if suspect or part.finished:
-                least = self._limit - part.log_weight - (_NEGLIGIBLE_BLOCK if part.finished else _NEGLIGIBLE)
-                below[place] = min(below[place], least)
-                above[place] = max(above[place], self._ceiling - _LOG_HALF - part.log_weight)
-        logs = self._certified(counts, numerators, most, below, above).tolist()
+        if not suspect and not any(state.finished):
+            return Finding(with_carried(decided, carried_log))
+        below, above = self._decisive(parts, indices, suspect=suspect)
+        logs = np.full(len(counts), -np.inf)
+        if suspect:  # first the one that may decide alone; what adds nothing to it is not searched
+            first = [indices[bounds.index(max(bounds))]]
+            logs[first] = self._certified(counts[first], numerators[first], most[first], below[first], above[first])
+            found = max(part.log_weight for part, place in zip(parts, indices, strict=True) if place == first[0])
+            found += float(logs[first[0]])
+            adding = {
+                place
+                for part, place, bound in zip(parts, indices, bounds, strict=True)
+                if part.finished or bound > found - _NOTHING
+            } - set(first)
+            below[[place for place in range(len(counts)) if place not in adding]] = np.inf
+        logs = np.maximum(logs, self._certified(counts, numerators, most, below, above)).tolist()
         terms = [part.log_weight + logs[place] for part, place in zip(parts, indices, strict=True)]
         evidence = with_carried(log_sum([decided, *terms]), carried_log)
         folded = tuple(
@@ -195,6 +208,20 @@ class EvidenceTest:
         )
         leading = parts[terms.index(max(terms))] if evidence >= self._limit else None
         return Finding(evidence, leading, folded)
+
+    def _decisive(self, parts: Sequence[Component], indices: Sequence[int], *, suspect: bool) -> tuple[Floats, Floats]:
+        """How far each histogram is to be searched: ``below`` and ``above`` of ``log_evidence``.
+
+        ``indices``: of the parts' histograms. Without a suspect, finished blocks alone are searched.
+        """
+        number = max(indices) + 1
+        below, above = np.full(number, np.inf), np.full(number, -np.inf)
+        for part, place in zip(parts, indices, strict=True):
+            if suspect or part.finished:
+                least = self._limit - part.log_weight - (_NEGLIGIBLE_BLOCK if part.finished else _NEGLIGIBLE)
+                below[place] = min(below[place], least)
+                above[place] = max(above[place], self._ceiling - _LOG_HALF - part.log_weight)
+        return below, above
 
 
 def with_carried(log_evidence: float, carried_log: float | None) -> float:

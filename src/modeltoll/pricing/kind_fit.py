@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -13,20 +13,43 @@ from modeltoll.pricing.kinds import ALL_TRAFFIC, CALLER, CLASS, DECLARED, Fitted
 from modeltoll.pricing.leak_ranks import LeakRanks, rounded_leaks
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from modeltoll.pricing.kinds import KindSample, StrangerSample
     from modeltoll.records import Floats, Integers, Leaks
 
-__all__ = ["CLASS_ROWS", "CellSorter", "ascending", "class_name", "traffic_kinds"]
+__all__ = ["OTHER_CLASSES", "CellSorter", "TrafficClasses", "ascending", "traffic_kinds"]
 
-CLASS_ROWS = 25  # from so many rows on a predicted class is a kind
+OTHER_CLASSES: Final = "other classes"  # the kind of all predicted classes of too few rows for a kind of their own
 CALLER_ROWS = 50  # from so many rows on a caller's own log is tried as a kind
 
 
-def class_name(label: int) -> str:
-    """The name of the kind of one predicted class."""
-    return f"class {label}"
+@dataclass(frozen=True, slots=True, eq=False)
+class TrafficClasses:
+    """The predicted classes of all traffic, as kinds: ``large`` ones each by itself, ``small`` ones together.
+
+    ``small``: labels and their rows, the largest first; a caller who sends rows of one of these alone is promised nothing.
+    """
+
+    large: tuple[int, ...]
+    small: tuple[tuple[int, int], ...]
+
+    @classmethod
+    def of(cls, classes: Integers | None, least: int) -> TrafficClasses:
+        """From the classes of rows, below 0 where unknown. Classes of ``least`` rows or more are large."""
+        if classes is None:
+            return cls((), ())
+        labels, sizes = np.unique(classes[classes >= 0], return_counts=True)
+        small = zip(labels[sizes < least].tolist(), sizes[sizes < least].tolist(), strict=True)
+        return cls(tuple(labels[sizes >= least].tolist()), tuple(sorted(small, key=lambda each: (-each[1], each[0]))))
+
+    def members(self, classes: Integers | None) -> Iterator[tuple[str, Integers]]:
+        """Of rows of these classes, the places (rows,) of those of each kind by its name; none where classes are unknown."""
+        if classes is None:
+            return
+        for label in self.large:
+            yield f"class {label}", np.flatnonzero(classes == label)
+        yield OTHER_CLASSES, np.flatnonzero((classes >= 0) & ~np.isin(classes, self.large))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,25 +111,25 @@ def ascending(values: Floats) -> Floats:
 def traffic_kinds(
     sorter: CellSorter,
     honest: Leaks,
-    callers: Sequence[str] | None,
-    known_honest: Mapping[str, str],
+    class_rows: int,
+    callers: tuple[Sequence[str] | None, Mapping[str, str]],
     rng: np.random.Generator,
 ) -> list[FittedKind]:
-    """All traffic, its predicted classes of ``CLASS_ROWS`` rows or more, and its callers of ``CALLER_ROWS`` or known to be honest.
+    """All traffic, its predicted classes of ``class_rows`` rows or more and the others together where they have so many,
+    and its callers of ``CALLER_ROWS`` or known to be honest.
 
     The p-value of each row is that among the other rows. ``honest``: the rows of the calibration's scores, of the priced
-    measures. ``callers``: the caller of each row. ``known_honest``: their names, and labels for people.
+    measures. ``callers``: the caller of each row; and of those known to be honest the names, and labels for people.
     """
     cells = sorter.cells_of(honest.values, rng, among=True)
     kinds = [FittedKind(ALL_TRAFFIC, ALL_TRAFFIC, sorter.counts(cells))]
-    if honest.classes is not None:
-        labels, sizes = np.unique(honest.classes[honest.classes >= 0], return_counts=True)
-        kinds += [
-            FittedKind(class_name(label), CLASS, sorter.counts(cells[honest.classes == label]))
-            for label in labels[sizes >= CLASS_ROWS].tolist()
-        ]
-    if callers is not None:
-        names = np.array(callers, dtype=np.str_)
+    of_classes = TrafficClasses.of(honest.classes, class_rows).members(honest.classes)
+    kinds += [
+        FittedKind(name, CLASS, sorter.counts(cells[rows])) for name, rows in of_classes if len(rows) >= class_rows
+    ]
+    names_of_rows, known_honest = callers
+    if names_of_rows is not None:
+        names = np.array(names_of_rows, dtype=np.str_)
         for name, size in zip(*np.unique(names, return_counts=True), strict=True):
             if name and (size >= CALLER_ROWS or str(name) in known_honest):
                 of_caller = names == name

@@ -122,11 +122,11 @@ class Suspicion:
             highest = max(highest, of_group.log_evidence)
         if account.settled_rows >= GROUP_SETTLED_ROWS:
             highest = 0.0
-        surcharge = float(self.surcharge_at(found.log_evidence))
+        surcharge = self._surcharge(found.log_evidence)
         frequent = None
         if found.leading is not None and surcharge > 1.0:
             frequent = self._test_for(own).frequent(np.array([found.leading.counts], dtype=np.float64))[0]
-        group_surcharge = float(self.surcharge_at(highest, group=True))
+        group_surcharge = self._surcharge(highest, group=True)
         return Verdict(surcharge, group_surcharge, found.log_evidence, frequent, updates)
 
     def _judge(self, account: Account, own: FittedKind | None) -> Finding:
@@ -159,6 +159,11 @@ class Suspicion:
         ``cells``, ``accounts`` (rows,): of each row. ``counted`` (rows,): False where the account has sent the row before.
         """
         return running_evidence(self._test_for(own), self._running_terms, cells, accounts, counted)
+
+    def _surcharge(self, log_evidence: float, *, group: bool = False) -> float:
+        if log_evidence <= self._running_terms.limit:
+            return 1.0
+        return float(self.surcharge_at(log_evidence, group=group))
 
     def surcharge_at(self, log_evidence: float | Floats, *, group: bool = False) -> Floats:
         """min(maximum, sqrt(alpha M)) where M >= 1 / alpha, else 1, in any shape; ``group`` selects the maximum."""

@@ -83,6 +83,13 @@ def calibrate(  # noqa: PLR0913  each is a choice of the operator's
             help="Caller that you know to be honest: its own rows become its kind. May be repeated; 'all': every caller. Keys that are marked in the settings count too.",
         ),
     ] = None,
+    class_rows: Annotated[
+        int,
+        typer.Option(
+            min=25,
+            help="Honest rows of a predicted class from which on it is a kind of its own; smaller classes are one kind together, and who sends one of them alone is promised nothing.",
+        ),
+    ] = 100,
     callers_for_all: Annotated[
         bool,
         typer.Option(
@@ -212,6 +219,7 @@ def calibrate(  # noqa: PLR0913  each is a choice of the operator's
         new_account_queries=new_account_toll,
         targets=PriceTargets(wait, tuple(thief_leaks.values())) if thief_leaks or wait is not None else None,
         coordinates=target.coordinates,
+        class_rows=class_rows,
     )
     costs = fit_terms.RowCosts(
         undefended_ms / 1000, overhead=overhead, unit_seconds=None if unit_ms is None else unit_ms / 1000

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 __all__ = ["FitPlan", "fitted"]
 
+_NO_INPUTS = (
+    "generic strangers are made of inputs, which recorded leaks and the log do not hold; in their place are tried callers who "
+    "send only rows like the rarest tenth of all traffic's, so give --strangers to see what kinds cost against others"
+)
 _BUSY = 0.5  # load per core, above which measured times are doubtful
 
 
@@ -59,7 +63,7 @@ def fitted(sources: RowSources, target: CalibrationTarget, plan: FitPlan) -> tup
         return fit, callers
     samples, terms = recorded_samples(sources, target), plan.terms
     if not samples.strangers:
-        warn(["generic strangers are made of inputs, which there are none of; give --strangers to see what kinds cost"])
+        warn([_NO_INPUTS])
     if plan.costs.unit_seconds is None:
         warn(
             ["the gateway's own time was not measured; give a smaller --overhead, or --unit-ms, so that it is included"]

@@ -88,6 +88,8 @@ def _check_shown(answer: _Answer, service: ServiceDescription) -> None:
         for name, value in (parameters or {}).items():
             if name in service.unmeasured:
                 continue
+            if value is None:
+                continue
             if name not in _SHOWN_PARAMETERS or not isinstance(value, bool | int | str):
                 raise ValueError(f"holds the parameter {name!r}, which is not measured; list it in output.unmeasured")
             if isinstance(value, str) and len(value) > _MODEL_CHARACTERS:
@@ -111,13 +113,16 @@ def _ranked(items: list[str], rows: int, shown: int, classes: int) -> Floats:
     return table
 
 
-def _table(output: _Tensor, rows: int, data: object) -> Floats:
+def _table(output: _Tensor, rows: int, data: object, *, batched: bool) -> Floats:
     """An output's numbers, one line per row of the request.
 
     Raises:
         ValueError: another number of rows, more than one further dimension, or not numbers.
     """
     shape = tuple(output.shape[: DIMENSIONS + 1])
+    if not batched:
+        shape = (1, *shape)
+        data = [data] if isinstance(data, list) and data and isinstance(data[0], list) else data
     further = [length for length in shape[1:] if length != 1]
     if shape[:1] != (rows,) or len(shape) > DIMENSIONS or len(further) > 1 or min(shape) < 1:
         raise ValueError(f"is of shape {list(shape)}")
@@ -191,7 +196,7 @@ class OpenInference(PlainErrors):
     def _scores(self, output: _Tensor, data: object, parsed: ParsedRequest, service: ServiceDescription) -> Floats:
         rows = len(parsed.fingerprints)
         if not isinstance(parsed.note, int) or output.datatype != TEXT:  # servers without the extension show them all
-            table = _table(output, rows, data)
+            table = _table(output, rows, data, batched=service.batched)
             return classification_scores(table, service)
         assert service.classes is not None  # or the request had been refused
         items = [item.decode() for item in texts(data, (rows * parsed.note,))]
@@ -212,8 +217,11 @@ class OpenInference(PlainErrors):
             raise AnswerError(
                 "the model does not take the declared tensors of numbers; give rows of its inputs by name, or recorded requests (--requests)"
             )
-        tables = split_rows(inputs, service.inputs)
-        bodies = [_described_tensor(described[name], table) for name, table in zip(names, tables, strict=True)]
+        tables = split_rows(inputs if service.batched else inputs[:1], service.inputs)
+        bodies = [
+            _described_tensor(described[name], table, batched=service.batched)
+            for name, table in zip(names, tables, strict=True)
+        ]
         return msgspec.json.encode({"inputs": bodies, "outputs": [{"name": service.output}]})
 
     def ask_values(
@@ -263,10 +271,11 @@ def _value_tensor(described: _TensorMetadata, values: tuple[Any, ...]) -> dict[s
     }
 
 
-def _described_tensor(described: _TensorMetadata, rows: Floats) -> dict[str, Any]:
+def _described_tensor(described: _TensorMetadata, rows: Floats, *, batched: bool) -> dict[str, Any]:
     """A tensor of these rows as the metadata describe it."""
-    further = described.shape[1:]
-    shape = [len(rows), *(further if -1 not in further else rows.shape[1:])]
+    further = described.shape[1:] if batched else described.shape
+    row = further if -1 not in further else list(rows.shape[1:])
+    shape = [len(rows), *row] if batched else row
     whole = described.datatype not in BROKEN
     data = (rows.astype(np.int64) if whole else rows).reshape(-1).tolist()
     return {"name": described.name, "shape": shape, "datatype": described.datatype, "data": data}

@@ -91,7 +91,11 @@ class OpenAIChat(OpenAIErrors, TextProtocol):
 
     name = "openai-chat"
     routes = Routes(
-        infer=("/v1/chat/completions",), pass_through=("/v1/models", "/health"), metadata=None, ready="/v1/models"
+        infer=("/v1/chat/completions",),
+        pass_through=("/v1/models", "/health"),
+        metadata=None,
+        ready="/v1/models",
+        query=("api-version",),
     )
 
     def read(self, body: bytes, service: ServiceDescription, content_type: str = JSON) -> ParsedRequest:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from modeltoll.errors import AnswerError, RequestError
-from modeltoll.gateway.protocols.declared_outputs import declared_output, declared_row_outputs
+from modeltoll.errors import RequestError
+from modeltoll.gateway.protocols.declared_outputs import declared_output, declared_row_outputs, only_member
 from modeltoll.gateway.protocols.plain_errors import PlainErrors
 from modeltoll.gateway.protocols.protocol import JSON, ParsedRequest, Routes, ServiceDescription
 from modeltoll.gateway.protocols.request_members import other_members
@@ -64,9 +64,7 @@ class TensorFlowServing(PlainErrors):
         """The declared output; where rows or outputs have no names, the whole of it."""
         document = load_answer(answer)
         member = "outputs" if parsed.note == _COLUMNS else "predictions"
-        if not isinstance(document, dict) or document.keys() != {member}:
-            raise AnswerError(f"the model server's answer must hold {member!r} and nothing else")
-        found = document[member]
+        found = only_member(document, member, service)
         rows = declared_output(found, service) if isinstance(found, dict) else declared_row_outputs(found, service)
         return classification_evidence(parsed, rows, service)
 

@@ -32,9 +32,19 @@ def fingerprints_of(texts: list[Any], service: ServiceDescription, context: byte
     check_row_limit(len(texts), service)
     for text in texts:
         several = isinstance(text, list) and bool(text) and all(isinstance(part, str) for part in text)
-        if not (isinstance(text, str) or several or is_tokens(text)):
+        if not (isinstance(text, str) or several or is_tokens(text) or _is_named_pair(text)):
             raise RequestError("the request holds something that is not a text")
     return row_fingerprints((b"texts", context), ((canonical(text),) for text in texts))
+
+
+def _is_named_pair(value: object) -> bool:
+    """Whether this is ``{"text": ..., "text_pair": ...}``, as Hugging Face's pipelines read pairs."""
+    names = {"text", "text_pair"}
+    return (
+        isinstance(value, dict)
+        and {"text"} <= value.keys() <= names
+        and all(isinstance(part, str) or (part is None and name != "text") for name, part in value.items())
+    )
 
 
 def check_model(document: dict[str, Any], service: ServiceDescription) -> None:
@@ -53,7 +63,7 @@ def texts_in(given: object, member: str, *, tokens: bool = False) -> list[Any]:
     Raises:
         RequestError: something else.
     """
-    if isinstance(given, str) or (tokens and is_tokens(given)):
+    if isinstance(given, str) or (tokens and is_tokens(given)) or (not tokens and _is_named_pair(given)):
         return [given]
     if not isinstance(given, list):
         raise RequestError(f"{member!r} is not a text or a list of texts")

@@ -27,7 +27,7 @@ import typer
 from modeltoll._version import __version__
 from modeltoll.cli import accounts, bench, calibrate, call_proxy, demo, fit_measures, keys, setup, simulate_explain
 
-__all__ = ["app", "main"]
+__all__ = ["app"]
 
 app = typer.Typer(
     name="modeltoll",
@@ -152,8 +152,3 @@ for commands in (  # in the order of --help
     bench.commands,
 ):
     app.add_typer(commands)
-
-
-def main() -> None:
-    """Run the command line."""
-    app()
