@@ -21,7 +21,7 @@ from modeltoll.cli.terminal import (
     with_exit_codes,
     write_json,
 )
-from modeltoll.errors import ModeltollError, SettingsError
+from modeltoll.errors import ModeltollError, SettingsError, UpstreamError
 
 if TYPE_CHECKING:
     from modeltoll.gateway.setup.check import CheckReport, RouteCheck
@@ -94,6 +94,9 @@ async def _discovered(url: str, model: str | None, path: str | None) -> tuple[Di
     await upstream.open()
     try:
         return await (discover(upstream, model) if path is None else discover_at(upstream, path, model))
+    except UpstreamError as error:
+        reason = f" ({error.private})" if error.private else ""
+        raise ModeltollError(f"{error} at {url}: is it running, and ready?{reason}") from None
     finally:
         await upstream.close()
 
