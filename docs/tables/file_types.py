@@ -9,6 +9,8 @@ from tables.form import read, table
 
 __all__ = ["file_types"]
 
+_EVIDENCE = ("kinds", "kinds and own logs")  # tariffs whose log evidence is shown
+
 
 def _paid(paid: dict[str, Any]) -> str:
     """Units a row; of suspects those before suspicion, the mean of all rows, and the row at which suspicion began."""
@@ -26,10 +28,9 @@ def file_types() -> str:
         [
             f"{'honest, ' if line['honest'] else ''}{line['name']}",
             *(_paid(line["tariffs"][name]) for name in names),
-            f"{line['tariffs'][names[-2]]['largest_log_evidence']:.1f}",
-            f"{line['tariffs'][names[-1]]['largest_log_evidence']:.1f}",
+            *(f"{line['tariffs'][name]['largest_log_evidence']:.1f}" for name in _EVIDENCE),
         ]
         for line in lines
     ]
-    evidence = [f"log evidence, {name}" for name in names[-2:]]
+    evidence = [f"log evidence, {name}" for name in _EVIDENCE]
     return table(["caller", *names, *evidence], rows)

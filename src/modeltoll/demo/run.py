@@ -169,6 +169,7 @@ def run(options: Options, folder: Path, stage: Stage, command: str) -> DemoOutco
     )
 
 
+_CLASS_ROWS = 25  # of a digit that make it a kind: there are too few digits for the default
 _HONEST_TITLES = {HONEST: "honest caller", SPECIALIST: "honest, one class", SHIFTED: "honest, blurred digits"}
 _TITLE_SUFFIXES = {
     PICTURES: "",
@@ -190,7 +191,8 @@ def calibration_request(seed: int, command: str) -> CalibrationRequest:
     provenance = CalibrationProvenance(
         "digits that the victim has not seen", command, datetime.now(UTC).isoformat(timespec="seconds")
     )
-    return CalibrationRequest(CalibrationTerms(), RowCosts(), HoldoutSplit(seed=seed), provenance)
+    terms = CalibrationTerms(class_rows=_CLASS_ROWS)
+    return CalibrationRequest(terms, RowCosts(), HoldoutSplit(seed=seed), provenance)
 
 
 def _lines(
