@@ -7,9 +7,8 @@ real files of this machine below ``--roots``. ``modeltoll fit-novelty`` learns f
 through a gateway in shadow mode into an SQLite ledger; ``modeltoll calibrate --from-ledger`` makes a tariff from that log, once
 without and once with ``--known-honest all``. Then each caller draws 5,000 rows with replacement from files that were kept back,
 and so do strangers. These rows are priced one request at a time by the gate's own steps (assess, charge, verdict, work), without
-HTTP. *One kind* is the first tariff with all traffic as its only kind: the promise to callers who send the whole mix. *Large
-classes* is the second one without the kinds of classes of fewer than 100 rows, which no option of ``calibrate`` makes: it shows
-what small classes cost.
+HTTP. *One kind* is the first tariff with all traffic as its only kind: the promise to callers who send the whole mix. The others
+show the first tariff with ``--class-rows`` 25, 50 and 200 in place of 100: what kinds of small classes cost.
 """
 
 from __future__ import annotations
@@ -35,8 +34,8 @@ from modeltoll.records import Caller
 from modeltoll.simulation.scenarios import Times
 
 PRIVATE, KEPT_BACK, FURTHER = 3000, 1000, 5000
-ONE_KIND, KINDS, OWN_LOGS, LARGE_CLASSES = "one kind", "kinds", "kinds and own logs", "own logs, large classes"
-LARGE_CLASS = 100  # rows; chosen on the files of seed 0
+ONE_KIND, KINDS, OWN_LOGS = "one kind", "kinds", "kinds and own logs"
+CLASS_ROWS = (25, 50, 200)  # beside the default
 
 
 def report(what):
@@ -96,19 +95,20 @@ def samples(roots, log_rows, rng):
 
 
 def calibrations(gateway, undefended_ms):
-    """The tariffs by name, and what ``calibrate`` says of the two that it makes."""
+    """The tariffs by name, and what ``calibrate`` says of those that it makes, or that it makes none."""
     times = ("--undefended-ms", f"{undefended_ms:.3f}")
     tariffs, said = {}, {}
-    for name, options in ((KINDS, ()), (OWN_LOGS, ("--known-honest", "all"))):
+    chosen = {KINDS: (), OWN_LOGS: ("--known-honest", "all")}
+    chosen |= {f"classes of {rows} rows": ("--class-rows", str(rows)) for rows in CLASS_ROWS}
+    for name, options in chosen.items():
         report(f"modeltoll calibrate --from-ledger {' '.join(options)}")
         calibration, said[name] = gateway.calibrate(name.replace(" ", "-"), *options, *times)
-        if calibration is None:
+        if calibration is not None:
+            tariffs[name] = ConformalTariff(calibration)
+        elif name in {KINDS, OWN_LOGS}:
             raise SystemExit(f"calibrate wrote no tariff: {'; '.join(said[name]['failures'])}")
-        tariffs[name] = ConformalTariff(calibration)
-    plain, own = tariffs[KINDS].calibration, tariffs[OWN_LOGS].calibration
-    one = ConformalTariff(replace(plain, kinds=plain.kinds[:1], priced_classes=()))
-    large = tuple(kind for kind in own.kinds if kind.role != CLASS or kind.rows >= LARGE_CLASS)
-    return {ONE_KIND: one, **tariffs, LARGE_CLASSES: ConformalTariff(replace(own, kinds=large))}, said
+    plain = tariffs[KINDS].calibration
+    return {ONE_KIND: ConformalTariff(replace(plain, kinds=plain.kinds[:1], priced_classes=())), **tariffs}, said
 
 
 def study(folder, roots, log_rows, seed):
@@ -135,9 +135,7 @@ def study(folder, roots, log_rows, seed):
     for place, (name, of_name) in enumerate(leaks.items()):
         report(f"pricing: {name}")
         prices = {
-            tariff: priced(
-                used, of_name, names.get(name, "") if tariff in {OWN_LOGS, LARGE_CLASSES} else "", (seed, place)
-            )
+            tariff: priced(used, of_name, names.get(name, "") if tariff == OWN_LOGS else "", (seed, place))
             for tariff, used in tariffs.items()
         }
         logged = len(callers[name][0].paths) if name in callers else None
@@ -150,7 +148,6 @@ def study(folder, roots, log_rows, seed):
         "undefended_ms": undefended,
         "novelty": novelty,
         "class_rows": {kind.name: kind.rows for kind in tariffs[KINDS].calibration.kinds if kind.role == CLASS},
-        "large_class": LARGE_CLASS,
         "calibrations": said,
         "callers": lines,
     }

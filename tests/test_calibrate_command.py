@@ -114,8 +114,50 @@ def test_strangers_show_what_each_kind_costs(document):
     (stranger,) = found["strangers"]
     assert stranger["name"] == "photographs"
     assert stranger["suspected_at"] is not None
-    assert set(stranger["units_without"]) == {"dark"}
+    assert set(stranger["units_without"]) == {"classes", "dark"}
     assert "what kinds cost" in result.stdout
+
+
+def test_without_inputs_the_rarest_rows_stand_for_strangers_and_it_is_said(leaks, tmp_path):
+    out = tmp_path / "out.json"
+    result = run("--leaks", leaks, "--out", tmp_path / "t.json", "--unit-ms", 10, "--json", out)
+    assert result.exit_code == 0, result.output
+    said = " ".join(result.stderr.split())
+    assert said.count("generic strangers are made of inputs, which recorded leaks and the log do not hold") == 1
+    strangers = json.loads(out.read_text())["strangers"]
+    assert [(each["name"], each["generic"]) for each in strangers] == [
+        ("rarest tenth by entropy", True),
+        ("rarest tenth by novelty", True),
+    ]
+    assert load_calibration(tmp_path / "t.json").strangers == ()
+
+
+def test_classes_of_too_few_rows_are_named_as_not_promised(tmp_path):
+    honest = rows(2000, classes=2)
+    honest.classes[:100], honest.classes[100:140] = 7, 9
+    path, out = tmp_path / "leaks.npz", tmp_path / "out.json"
+    save_leaks(path, NAMES, {"calibration": honest})
+    options = ["--leaks", path, "--out", tmp_path / "t.json", "--unit-ms", 10, "--json", out]
+    result = run(*options)
+    assert result.exit_code == 0, result.output
+    few = json.loads(out.read_text())["classes_not_promised"]
+    assert [each["class"] for each in few] == [7, 9]
+    named = (
+        f"rows for a kind of their own: 7 ({few[0]['rows']} rows), 9 ({few[1]['rows']} rows); give more rows of them"
+    )
+    assert named in " ".join(result.stderr.split())
+    assert "other classes" in {kind.name for kind in load_calibration(tmp_path / "t.json").kinds}
+    result = run(*options, "--class-rows", 25)
+    assert json.loads(out.read_text())["classes_not_promised"] == []
+    assert {"class 7", "class 9"} <= {kind.name for kind in load_calibration(tmp_path / "t.json").kinds}
+
+
+def test_strangers_who_would_not_be_found_are_named(leaks, tmp_path):
+    alike = tmp_path / "alike.npz"
+    save_leaks(alike, NAMES, {"alike": rows(400, classes=2, seed=77)})
+    options = ["--unit-ms", 10, "--strangers", leaks, "--strangers", alike]
+    result = run("--leaks", leaks, "--out", tmp_path / "t.json", *options)
+    assert "warning: alike would not be found in 5,000 rows of one account" in " ".join(result.stderr.split())
 
 
 def test_the_table_has_words_for_the_promise_and_both_times(document):

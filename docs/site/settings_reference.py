@@ -18,6 +18,7 @@ __all__ = ["Section", "sections", "settings_tables"]
 
 # Where a page says more about a section.
 SEE_ALSO: Mapping[str, str] = {
+    "upstream": "[The model server](../how-to/model-servers.md)",
     "ledger": "[Choosing a ledger](../how-to/ledgers.md)",
     "callers": "[Callers](../how-to/callers.md)",
     "callers.credit": "[Credit and settlement](../how-to/callers.md#credit-and-settlement)",

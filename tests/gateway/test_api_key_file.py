@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from pydantic import ValidationError
 
 from modeltoll.errors import CallerRefused, SettingsError
 from modeltoll.gateway.callers.api_key_file import (
@@ -334,3 +335,45 @@ def test_callers_are_known_to_be_honest_by_any_of_their_keys_and_until_the_lates
 def test_a_key_file_that_cannot_be_read_knows_nobody(tmp_path):
     with pytest.raises(SettingsError, match="cannot be read"):
         known_honest_callers(CallerSettings(key_file=tmp_path / "missing.json"))
+
+
+def _many(count):
+    created = "2026-01-01T00:00:00Z"
+    return [
+        {"name": f"u{number}", "sha256": hash_key(f"k{number}"), "created": created, "tier": "normal"}
+        for number in range(count)
+    ]
+
+
+@pytest.mark.parametrize("place", [0, 499, 500, 1203])
+def test_a_fault_anywhere_in_a_large_file_is_named_by_its_place(tmp_path, place):
+    path, keys = tmp_path / "keys.json", _many(1204)
+    keys[place]["sha256"] = "AB" * 32
+    path.write_text(json.dumps({"version": 1, "keys": keys}))
+    with pytest.raises(SettingsError) as raised:
+        read_keys(path)
+    assert raised.value.faults == [
+        f"{path}: keys.{place}.sha256: is not a SHA-256 in hexadecimal; make one with: printf %s KEY | sha256sum"
+    ]
+
+
+def test_a_key_twice_in_a_large_file_is_found_and_a_right_one_holds_all_keys_in_their_order(tmp_path):
+    path, keys = tmp_path / "keys.json", _many(1204)
+    path.write_text(json.dumps({"version": 1, "keys": keys}))
+    assert [key.sha256 for key in read_keys(path).keys] == [key["sha256"] for key in keys]
+    path.write_text(json.dumps({"version": 1, "keys": [*keys, keys[0]]}))
+    with pytest.raises(SettingsError, match="a key is listed twice"):
+        read_keys(path)
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"keys": 1}', '{"keys": {"0": {}}}', '{"keys": [], "more": 1}', "{"])
+def test_what_is_no_key_file_is_refused_or_empty_as_the_whole_document_is(tmp_path, text):
+    path = tmp_path / "keys.json"
+    path.write_text(text)
+    try:
+        expected = KeyDocument.model_validate_json(text)
+    except ValidationError:
+        with pytest.raises(SettingsError):
+            read_keys(path)
+    else:
+        assert read_keys(path) == expected

@@ -54,7 +54,7 @@ def test_each_request_is_one_line_with_the_callers_hash_the_request_and_its_outc
     toll, bad, refused, unlisted, failed = lines(tmp_path / "audit")
     template = "/v2/models/{model}/infer"
     assert (toll["model"], toll["rows"], toll["mode"], toll["status"]) == ("digits", 1, "redeem", 402)
-    assert toll["work"] == pytest.approx(harness.log()[0].work.seconds, abs=1e-9)
+    assert toll["work_seconds"] == pytest.approx(harness.log()[0].work.seconds, abs=1e-9)
     assert (toll["method"], toll["route"], toll["error"]) == ("POST", template, "")
     assert toll["who"] == bad["who"] == NameHasher(b"k" * 32).hash("key:alice") != failed["who"] != ""
     assert (bad["status"], bad["error"], bad["rows"]) == (400, "RequestError", 0)

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from modeltoll import wire
 from modeltoll.cli import app
-from modeltoll.errors import AnswerError, CalibrationError, SettingsError
+from modeltoll.errors import CalibrationError, SettingsError
 from modeltoll.gateway.core.credit import Credit, CreditTerms
 from modeltoll.gateway.settings.load import load_settings
 from modeltoll.gateway.setup import calibrate
@@ -23,10 +23,10 @@ from modeltoll.gateway.setup.honest_rows import (
     RowsToSend,
     corrupted_rows,
     generic_strangers,
-    read_inputs,
     read_rows,
     shape_of_rows,
 )
+from modeltoll.gateway.setup.row_files import read_table
 from modeltoll.pricing.calibration import CalibrationProvenance
 from modeltoll.pricing.fit import CalibrationTerms, HoldoutSplit, RowCosts
 from modeltoll.records import Answer
@@ -175,9 +175,9 @@ def test_a_server_that_refuses_or_cannot_be_measured_gives_no_tariff(harness):
     def refusing(path, body):
         return speak(harness, path, body) if not body else Answer(422, "application/json", b'{"error":"64 numbers"}')
 
-    with pytest.raises(CalibrationError, match=r"row 1 with status 422: 64 numbers"):
+    with pytest.raises(CalibrationError, match=r"row 1: the model server refused it with status 422: 64 numbers"):
         watching(harness, refusing)
-    with pytest.raises(AnswerError):
+    with pytest.raises(CalibrationError, match="row 1: a row of the model's scores sums"):
         watching(
             harness,
             lambda path, body: speak(harness, path, body) if not body else harness.answer([[1.0, 1.0, 1.0, 1.0]]),
@@ -203,12 +203,12 @@ def test_rows_of_any_shape_are_flattened(tmp_path):
 def test_a_file_may_name_the_caller_of_each_row(tmp_path):
     rows = np.arange(12.0).reshape(3, 2, 2)
     np.savez(tmp_path / "rows.npz", inputs=rows, callers=np.array(["a", "b", "a"]))
-    file = read_inputs(tmp_path / "rows.npz")
+    file = read_table(tmp_path / "rows.npz")
     assert file.callers == ("a", "b", "a")
-    assert (file.rows.shape, file.shape) == ((3, 4), (2, 2))
+    assert (file.numbers.shape, file.shape) == ((3, 4), (2, 2))
     np.savez(tmp_path / "few.npz", inputs=rows, callers=np.array(["a", "b"]))
     with pytest.raises(CalibrationError, match="one name per row"):
-        read_inputs(tmp_path / "few.npz")
+        read_table(tmp_path / "few.npz")
 
 
 def test_the_shape_of_a_row_is_stated_or_stored():
@@ -224,8 +224,8 @@ def test_rows_of_kinds_and_strangers_are_made_when_they_are_sent():
     kinds = corrupted_rows("noise,dark:0.4", inputs, (8, 8, 1), 100, seed=0)
     assert [(kind.name, kind.count) for kind in kinds][-1] == ("dark:0.4", 100)
     for kind in kinds:
-        assert kind.make().shape == (100, 64)
-        assert np.array_equal(kind.make(), kind.make()), "the same rows each time"
+        assert kind.make().numbers.shape == (100, 64)
+        assert np.array_equal(kind.make().numbers, kind.make().numbers), "the same rows each time"
     assert [each.name for each in generic_strangers(inputs, (8, 8, 1), 0)] == [
         "noise",
         "shuffled columns",
@@ -247,7 +247,10 @@ def test_rows_of_kinds_and_strangers_are_sent_and_become_part_of_the_calibration
         ("a", "b") * 105,
         {"a": "key:a"},
     )
-    fit = asyncio.run(fit_model(load_settings(running), "digits", sent, WISHES, lambda *done: heard.append(done)))
+    fit, callers = asyncio.run(
+        fit_model(load_settings(running), "digits", sent, WISHES, lambda *done: heard.append(done))
+    )
+    assert callers == sent.callers
     names = [(kind.role, kind.name) for kind in fit.calibration.kinds]
     assert ("declared", "bold") in names
     assert ("caller", "a") in names
@@ -268,5 +271,5 @@ def test_a_kind_that_the_server_refuses_is_named(running, harness, monkeypatch):
     speaking = speak
     monkeypatch.setattr(sys.modules[__name__], "speak", refusing)
     sent = CalibrationInputs(np.random.default_rng(0).random((210, 2)), (RowsToSend.of("bold", np.full((60, 2), 9.0)),))
-    with pytest.raises(CalibrationError, match="bold: the model server refused row 1 with status 422: too large"):
+    with pytest.raises(CalibrationError, match="bold: row 1: the model server refused it with status 422: too large"):
         asyncio.run(fit_model(load_settings(running), "digits", sent, WISHES))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +16,7 @@ from starlette.routing import Route
 from typer.testing import CliRunner
 
 from modeltoll.cli import app
+from modeltoll.gateway.assembly.build import build_gateway
 from modeltoll.gateway.protocols.probe import DiscoveredModel
 from modeltoll.gateway.protocols.protocol import DeclaredInput
 from modeltoll.gateway.settings.load import load_settings
@@ -304,7 +307,7 @@ def test_each_route_is_asked_and_said_to_measure_and_cost_so_much(place, calibra
     assert run.exit_code == 0, run.stderr
     said = json.loads(run.stdout)
     (tried,) = said["models"]
-    assert (tried["route"], tried["rows"], tried["faults"]) == ("/v2/models/digits/infer", 4, [])
+    assert (tried["route"], tried["rows"], tried["faults"]) == ("/v2/models/digits/infer", 64, [])
     assert 0 < tried["leaks"]["entropy"] < 0.5
     assert tried["unit_seconds"] == calibration.unit_seconds
     assert 0 < tried["price_seconds"] < calibration.unit_seconds
@@ -359,7 +362,60 @@ def test_rows_may_be_given(place, tmp_path):
     np.save(tmp_path / "rows.npy", np.ones((20, 2)))
     with serving(digits(shape=(-1, -1))) as url:
         run = check(place(url), "--inputs", str(tmp_path / "rows.npy"), "--json", "-")
-    assert json.loads(run.stdout)["models"][0]["rows"] == 8
+    assert json.loads(run.stdout)["models"][0]["rows"] == 20
+
+
+def test_recorded_requests_may_be_given_and_a_table_by_its_names(place, tmp_path):
+    body = {"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP64", "data": [1, 2]}], "outputs": [{"name": "p"}]}
+    (tmp_path / "log.jsonl").write_text(f"{json.dumps(body)}\n" * 3)
+    (tmp_path / "rows.csv").write_text("a,b\n1,2\n3,4\n")
+    with serving(digits()) as url:
+        path = place(url, inputs=[{"name": "x", "width": 2}])
+        runs = [
+            check(path, *option, "--json", "-")
+            for option in (("--requests", str(tmp_path / "log.jsonl")), ("--inputs", str(tmp_path / "rows.csv")))
+        ]
+    assert [json.loads(run.stdout)["models"][0]["rows"] for run in runs] == [3, 2]
+
+
+def test_the_time_is_that_of_a_row_with_its_interval(place):
+    with serving(digits()) as url:
+        found = json.loads(check(place(url), "--json", "-").stdout)["models"][0]["row_time"]
+    assert 0 < found["low"] <= found["seconds"] <= found["high"]
+    assert found["requests"] >= 20
+
+
+def test_rounded_scores_are_measured_and_the_tolerance_that_they_need_is_proposed(place):
+    rounded = (0.96, 0.02, 0.02, 0.004)  # they sum to 1.004
+    with serving(digits(scores=rounded)) as url:
+        refused = check(place(url))
+        path = place(url, output={"name": "p", "kind": "probabilities", "tolerance": 0.01})
+        passed = check(path, "--json", "-")
+    assert refused.exit_code == 1
+    assert "output.tolerance: 0.01 suits these 64 answers" in " ".join(refused.stderr.split())
+    assert (passed.exit_code, json.loads(passed.stdout)["models"][0]["tolerance"]) == (0, 0.01)
+
+
+def test_a_model_server_that_is_down_is_one_plain_line(place):
+    run = check(place("http://127.0.0.1:1"))
+    (line,) = [line for line in run.stderr.splitlines() if line.startswith("failed:")]
+    assert line.startswith("failed: the model server does not answer at http://127.0.0.1:1: is it running?")
+    assert run.exit_code == 1
+
+
+def test_what_serve_would_say_is_said_and_one_address_for_both_sides_is_a_fault(place):
+    with serving(digits()) as url, socket.create_server(("127.0.0.1", 0)) as taken:
+        path = place(url)
+        document = yaml.safe_load(path.read_text()) | {"listen": f"127.0.0.1:{taken.getsockname()[1]}"}
+        path.write_text(yaml.safe_dump(document))
+        said = check(path)
+        path.write_text(yaml.safe_dump(document | {"admin": document["listen"]}))
+        same = check(path)
+    notices = [line.removeprefix("note: ") for line in said.stderr.splitlines() if line.startswith("note: ")]
+    assert set(build_gateway(load_settings(place(url))).warnings) <= set(notices)
+    assert any("cannot listen on" in notice and f"process {os.getpid()}" in notice for notice in notices)
+    assert (said.exit_code, same.exit_code) == (0, 2)
+    assert "callers would reach the admin side" in " ".join(same.stderr.split())
 
 
 def test_settings_that_cannot_be_used_are_a_wrong_command(place, tmp_path):

@@ -231,7 +231,6 @@ def test_any_json_is_evidence_or_an_answer_error(text, spoken, rows):
 WRONG = {
     "both forms": (V1, {"instances": [1], "inputs": [1]}),
     "neither form": (V1, {}),
-    "rows of different shapes": (V1, {"instances": [[1, 2], [3]]}),
     "a row with names among others": (V1, {"instances": [{"x": 1}, [1]]}),
     "no rows": (V1, {"instances": []}),
     "rows that are no list": (V1, {"instances": 5}),
@@ -244,7 +243,6 @@ WRONG = {
     "split without an object": (MLFLOW, {"dataframe_split": [[1]]}),
     "split with a ragged row": (MLFLOW, {"dataframe_split": {"columns": ["a", "b"], "data": [[1]]}}),
     "split with a column twice": (MLFLOW, {"dataframe_split": {"columns": ["a", "a"], "data": [[1, 2]]}}),
-    "records of different columns": (MLFLOW, {"dataframe_records": [{"a": 1}, {"b": 1}]}),
     "an unknown member": (MLFLOW, {"inputs": [[1]], "extra": 1}),
     "a text and a number": (LISTS, {"inputs": ["a", 1]}),
     "no text": (LISTS, {"inputs": None}),
@@ -320,10 +318,24 @@ def test_named_columns_are_read_in_the_order_of_the_private_data():
         MLFLOW.read(asked, replace(SERVICE, inputs=declared("b", "c")))
 
 
-def test_missing_values_are_no_numbers_but_a_row_all_the_same():
-    found = MLFLOW.read(body({"dataframe_split": {"columns": ["a"], "data": [[None], [1]]}}), SERVICE)
-    assert found.inputs is None
-    assert len(set(found.fingerprints)) == 2
+def test_missing_values_are_not_a_number_and_null_is_another_row_than_nan():
+    rows = [[None], [float("nan")], [1], [2**60]]
+    found = MLFLOW.read(body({"dataframe_split": {"columns": ["a"], "data": rows}}), SERVICE)
+    assert np.array_equal(found.inputs, [[np.nan], [np.nan], [1.0], [2.0**60]], equal_nan=True)
+    assert len(set(found.fingerprints)) == 4
+    one = MLFLOW.read(body({"dataframe_split": {"columns": ["a"], "data": rows[:1]}}), SERVICE)
+    assert one.fingerprints == found.fingerprints[:1]
+
+
+def test_a_record_without_a_column_is_the_one_with_null_there():
+    lacking = MLFLOW.read(body({"dataframe_records": [{"a": 1, "b": 2}, {"b": 3}]}), SERVICE)
+    null = MLFLOW.read(body({"dataframe_records": [{"b": 2, "a": 1}, {"b": 3, "a": None}]}), SERVICE)
+    assert lacking.fingerprints == null.fingerprints
+
+
+def test_ragged_rows_of_tokens_are_rows_without_numbers_for_the_measures():
+    found = V1.read(body({"instances": [[1, 2, 3], [4, 5]]}), SERVICE)
+    assert (found.inputs, len(set(found.fingerprints))) == (None, 2)
 
 
 def test_of_a_list_of_labels_what_is_shown_is_measured():

@@ -408,6 +408,16 @@ def redemption(harness, url, caller="alice-key"):
     return lambda key=caller: httpx.post(url + wire.REDEEM_PATH, content=body, headers=JSON_TYPE | {"x-api-key": key})
 
 
+def test_a_client_can_ask_whether_the_redeem_path_leads_to_a_gateway(harness, gateway):
+    def probe(key="alice-key", body=wire.REDEEM_PROBE):
+        headers = {"x-api-key": key, "content-type": "application/json"}
+        return httpx.post(gateway + wire.REDEEM_PATH, content=body, headers=headers, timeout=30)
+
+    assert (probe().status_code, probe().content) == (204, b"")
+    assert probe("mallory").status_code == 401
+    assert probe(body=b"{ }").status_code == 400
+
+
 def test_a_token_is_redeemed_by_its_caller_alone(harness, gateway):
     redeem = redemption(harness, gateway)
     assert redeem().content == redeem().content == harness.answer(harness.confident_scores(1)).body

@@ -151,7 +151,7 @@ REFUSED = {
         {"inputs": [{**X, "datatype": "BYTES", "data": ["\ud800", ""]}]},
         "'data'",
     ),
-    "an index that is none": (MLFLOW, {"dataframe_split": {"data": [[1]], "index": ["x"]}}, "'index'"),
+    "an index that is none": (MLFLOW, {"dataframe_split": {"data": [[1]], "index": [["x"]]}}, "'index'"),
     "an index too long": (MLFLOW, {"dataframe_split": {"data": [[1]], "index": [1, 2]}}, "'index'"),
     "a column of another kind": (MLFLOW, {"dataframe_split": {"columns": [None], "data": [[1]]}}, "list of names"),
     "BF16 in JSON": (OIP, {"inputs": [{**X, "datatype": "BF16"}]}, "raw bytes only"),

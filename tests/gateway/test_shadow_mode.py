@@ -49,7 +49,7 @@ def test_an_answer_that_cannot_be_measured_goes_out_unchanged_and_is_logged(shad
 
 ODD_REQUESTS = {
     "no JSON": b'{"inputs": [',
-    "a null": b'{"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [null, 1]}]}',
+    "a null": b'{"inputs": [{"name": "x", "shape": [1, 2], "datatype": "INT32", "data": [null, 1]}]}',
     "a category": b'{"inputs": [{"name": "x", "shape": [1, 2], "datatype": "BYTES", "data": ["red", 1]}]}',
     "an unknown member": b'{"inputs": [{"name": "x", "shape": [1, 1], "datatype": "FP32", "data": [1]}], "more": 1}',
     "a member twice": b'{"inputs": [], "inputs": [{"name": "x", "shape": [1, 1], "datatype": "FP32", "data": [1]}]}',

@@ -162,7 +162,7 @@ def test_every_worker_follows_the_settings_file_and_reads_all_again_on_sighup(ga
     began = time.time()
     document = yaml.safe_load(gateway.settings.read_text())
     gateway.settings.write_text(yaml.safe_dump(document | {"limits": {"rows": 7}}))
-    await_samples(gateway, "modeltoll_settings_settled_seconds", lambda values: min(values) > began)
+    await_samples(gateway, "modeltoll_settings_loaded_timestamp_seconds", lambda values: min(values) > began)
     tariff = gateway.settings.parent / "tariff.json"
     tariff.write_text(json.dumps(json.loads(tariff.read_text()) | {"unit_seconds": 0.125}))
     gateway.process.send_signal(signal.SIGHUP)

@@ -65,15 +65,15 @@ def test_a_row_among_the_scores_is_compared_with_the_others_alone():
     assert (edges[cells + 1] >= (ranks - 1) / 100).all()
 
 
-def test_kinds_are_priced_from_a_thousand_fitted_rows_on_and_more_is_held_back_of_large_ones(fitted):
+def test_kinds_are_priced_from_a_thousand_fitted_rows_on_and_a_thousand_held_back_are_enough(fitted):
     kinds = by_role(fitted.calibration, DECLARED)
     assert [(name, kind.rows, kind.scores is not None) for name, kind in kinds.items()] == [
-        ("large:1", 1500, True),
+        ("large:1", 2000, True),
         ("middle:1", 1000, True),
         ("small:1", 320, False),
     ]
     held = {rows.name: rows.rows for rows in fitted.held_back if rows.role == DECLARED}
-    assert held == {"large:1": 1500, "middle:1": 300, "small:1": 80}
+    assert held == {"large:1": 1000, "middle:1": 300, "small:1": 80}
 
 
 def test_no_row_is_both_fitted_to_and_held_back(fitted):

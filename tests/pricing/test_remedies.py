@@ -7,17 +7,19 @@ import dataclasses
 import numpy as np
 import pytest
 
-from honest_kinds import declared, rows, thief
+from honest_kinds import NAMES, declared, rows, thief
 from modeltoll.pricing.conformal_tariff import ConformalTariff
 from modeltoll.pricing.fit import CalibrationTerms, FitSamples, HoldoutSplit, RowCosts, fit_with_rows_held_back
-from modeltoll.pricing.kinds import CALLER, DECLARED, FittedKind, HeldBack
+from modeltoll.pricing.kinds import CALLER, CLASS, DECLARED, FittedKind, HeldBack
 from modeltoll.pricing.rehearsal import rehearse
 from modeltoll.pricing.remedies import (
+    CLASSES,
     MOST_CALLER_KINDS,
     RHO_STEPS,
     callers_for_all,
     family_of,
     kind_costs,
+    rarest_rows,
     remedies,
     try_strangers,
 )
@@ -98,7 +100,26 @@ def test_a_family_that_hides_a_stranger_is_seen_to_cost_much(fitted):
     assert without_far.units_before > 1.5 * with_all.units_before
     assert without_far.suspected_at < with_all.suspected_at
     assert without_near.units_before < 1.3 * with_all.units_before
-    assert family_of("blur:0.05") == "blur"
+
+
+def test_kinds_have_families():
+    kinds = [FittedKind("blur:0.05", DECLARED, np.ones(2)), FittedKind("class 3", CLASS, np.ones(2))]
+    assert [family_of(kind) for kind in kinds] == ["blur", CLASSES]
+    assert family_of(FittedKind("anna", CALLER, np.ones(2))) == ""
+
+
+def test_without_inputs_the_rarest_tenth_of_all_traffic_by_each_measure_is_tried(fitted):
+    traffic = fitted.held_back[0]
+    found = rarest_rows(traffic, fitted.calibration.coordinates)
+    assert [(each.name, each.rows, each.generic) for each in found] == [
+        (f"rarest tenth by {name}", traffic.rows // 10, True) for name in ("entropy", "novelty")
+    ]
+    for place, each in enumerate(found):
+        assert each.leaks.values[:, place].min() >= np.quantile(traffic.leaks.values[:, place], 0.9) - 1e-9
+    alone = fit(FitSamples(Leaks(NAMES, rows(4000, classes=1).values)))
+    for trial in try_strangers(alone.calibration, rarest_rows(alone.held_back[0], NAMES)):
+        assert trial.suspected_at is not None
+        assert trial.suspected_at < 200
 
 
 def test_callers_logs_count_for_everyone_and_hide_who_is_like_them(fitted):

@@ -10,8 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modeltoll.errors import CalibrationError
+from modeltoll.pricing import fit as fit_module
 from modeltoll.pricing.conformal_tariff import price_factors
-from modeltoll.pricing.fit import CalibrationTerms, HoldoutSplit, RowCosts, fit_calibration
+from modeltoll.pricing.fit import (
+    CalibrationTerms,
+    FitSamples,
+    HoldoutSplit,
+    RowCosts,
+    fit_calibration,
+    fit_with_rows_held_back,
+)
+from modeltoll.pricing.kinds import DECLARED, KindSample
 from modeltoll.pricing.selection import PriceTargets, select_terms
 from modeltoll.records import Leaks
 
@@ -125,6 +134,44 @@ def test_every_row_is_calibrated_on_chosen_on_or_held_back():
     parts = HoldoutSplit(holdback=0.25).divide(1000, np.random.default_rng(0), choosing=True)
     assert [len(part) for part in parts] == [500, 250, 250]
     assert np.sort(np.concatenate(parts)).tolist() == list(range(1000))
+
+
+@pytest.mark.parametrize(
+    ("rows", "sizes"),
+    [
+        (400, [320, 0, 80]),
+        (1040, [832, 0, 208]),
+        (1050, [1000, 10, 40]),
+        (2000, [1000, 200, 800]),
+        (9000, [8000, 200, 800]),
+    ],
+)
+def test_a_kind_is_chosen_on_where_it_prices_rows_and_a_thousand_rows_are_held_back_at_most(rows, sizes):
+    parts = HoldoutSplit().divide_kind(rows, np.random.default_rng(0), choosing=True)
+    assert [len(part) for part in parts] == sizes
+    assert np.sort(np.concatenate(parts)).tolist() == list(range(rows))
+    plain = HoldoutSplit().divide_kind(rows, np.random.default_rng(0))
+    assert [len(part) for part in plain] == [sizes[0], 0, sizes[1] + sizes[2]]
+
+
+def test_a_fit_chooses_on_rows_of_the_kinds_that_price_rows_and_on_no_others(monkeypatch):
+    chosen_on = []
+
+    def spy(*given):
+        chosen_on.extend(given[5])
+        return select_terms(*given)
+
+    monkeypatch.setattr(fit_module, "select_terms", spy)
+    kinds = (KindSample("large:1", DECLARED, honest(2000, 5)), KindSample("small:1", DECLARED, honest(300, 6)))
+    found = fit_with_rows_held_back(
+        "m", FitSamples(honest(1000, 4), kinds), RowCosts(0.01), CalibrationTerms(targets=PriceTargets(1.0))
+    )
+    (rows,) = (each.values[:, 0] for each in chosen_on)
+    large = next(kind for kind in found.calibration.kinds if kind.name == "large:1")
+    held = next(each for each in found.held_back if each.name == "large:1").leaks.values[:, 0]
+    together = np.sort(np.concatenate([rows, held, large.scores[0]]))
+    assert (together == np.sort(kinds[0].leaks.values[:, 0])).all()
+    assert len(rows) == 200
 
 
 def test_half_of_the_rows_cannot_be_held_back_where_rows_are_needed_to_choose_on():

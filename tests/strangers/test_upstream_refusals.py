@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from modeltoll.gateway.callers.identify import hash_key
+from modeltoll.gateway.middleware import TollMiddleware
 from modeltoll.testing.model_servers import serving
 from served_gateway import CHAT, CLASSIFIER, ROWS, served_gateway
 
@@ -267,3 +268,18 @@ def test_a_validation_error_of_fastapi_names_the_place(tmp_path):
     assert found.json()["detail"].startswith("body.rows.0.0: Input should be a valid number")
     assert "a secret" not in found.text
     assert json.loads(found.content).keys() == {"error", "detail"}
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_an_application_that_asks_its_own_callers_for_credentials_says_so(application_settings, status):
+    """Behind the middleware the application sees its callers' headers, so that its 401 is theirs."""
+
+    async def predict(request):
+        return JSONResponse({"detail": "who are you?"}, status, {"WWW-Authenticate": "Basic"})
+
+    app = Starlette(routes=[Route("/predict", predict, methods=["POST"])])
+    app.add_middleware(TollMiddleware, settings=application_settings({"mode": "shadow"}))
+    with serving(app) as url:
+        found = httpx.post(f"{url}/predict", json=ROWS)
+    assert (found.status_code, found.headers["www-authenticate"]) == (status, "Basic")
+    assert found.json()["detail"] == "who are you?"

@@ -23,7 +23,7 @@ _SECONDS = 30.0
 
 @contextlib.contextmanager
 def serving_gateway(path: Path, upstream: Upstream | None = None) -> Iterator[str]:
-    """Serve the public side of the settings at ``path`` at its first address; yields ``HOST:PORT`` or the socket's path."""
+    """Serve the public side of the settings at ``path``; yields its first address, ``HOST:PORT`` or a socket's path."""
     settings = load_settings(path)
     ready, stop, loop = threading.Event(), asyncio.Event(), asyncio.new_event_loop()
     places: list[str] = []
@@ -33,7 +33,9 @@ def serving_gateway(path: Path, upstream: Upstream | None = None) -> Iterator[st
         with listen_all("listen", settings.listen_addresses) as sockets:
             name = sockets[0].getsockname()
             places.append(name if isinstance(name, str) else f"{name[0]}:{name[1]}")
-            async with gateway.open(), background_server(gateway.public, sockets[0]):
+            async with gateway.open(), contextlib.AsyncExitStack() as stack:
+                for listening in sockets:
+                    await stack.enter_async_context(background_server(gateway.public, listening))
                 ready.set()
                 await stop.wait()
 

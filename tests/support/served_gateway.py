@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import yaml
 
+from modeltoll.errors import ModeltollError
 from modeltoll.gateway.assembly.build import build_gateway
 from modeltoll.gateway.server.serve import temporary_server
 from modeltoll.gateway.settings.load import load_settings
@@ -63,9 +64,8 @@ def served_gateway(folder, upstream, models, **sections):
     def run():
         try:
             asyncio.run(serve())
-        except BaseException as error:
+        except ModeltollError as error:
             started.put(error)
-            raise
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
@@ -77,6 +77,16 @@ def served_gateway(folder, upstream, models, **sections):
     finally:
         loops["loop"].call_soon_threadsafe(loops["stop"].set)
         thread.join(30)
+
+
+def wait_until(condition):
+    """Poll until it is true, or fail after thirty seconds."""
+    pause = threading.Event()
+    for _ in range(3000):
+        if condition():
+            return
+        pause.wait(0.01)
+    raise AssertionError("the condition did not become true")
 
 
 @contextlib.contextmanager

@@ -31,7 +31,8 @@ function chromiumPath() {
   return path;
 }
 
-/** A headless browser with an empty profile. Chromium's sandbox does not run as root. */
-export function launch() {
-  return chromium.launch({ executablePath: chromiumPath(), args: FLAGS, chromiumSandbox: process.getuid?.() !== 0 });
+/** A headless browser with an empty profile and further `flags`. Chromium's sandbox does not run as root. */
+export function launch(flags = []) {
+  const args = [...FLAGS, ...flags];
+  return chromium.launch({ executablePath: chromiumPath(), args, chromiumSandbox: process.getuid?.() !== 0 });
 }

@@ -1,6 +1,6 @@
-"""Runs `modeltoll serve` in front of a server of OpenAI chat completions: ``python gateway.py API-KEY``.
+"""Runs `modeltoll serve` in front of a server of OpenAI chat completions: ``python gateway.py API-KEY [ORIGIN]``.
 
-Prints the gateway's address, and ends when standard input ends.
+Pages of the origin may call it. Prints the gateway's address, and ends when standard input ends.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ async def chat(_):
     return JSONResponse({"id": "1", "object": "chat.completion", "created": 1, "model": MODEL, "choices": [choice]})
 
 
-def write_settings(folder: Path, upstream: str, key: str) -> tuple[Path, int, int]:
-    """Write settings and a tariff; returns the settings' path, the gateway's port and its admin port."""
+def write_settings(folder: Path, upstream: str, key: str, origins: list[str]) -> tuple[Path, int, int]:
+    """Write settings and a tariff; ``origins`` are those whose pages may call the gateway. Returns the settings' path, the gateway's port and its admin port."""
     leaks = Leaks(("tokens",), np.random.default_rng(0).random((400, 1)))
     costs = RowCosts(undefended_seconds=UNIT_SECONDS, unit_seconds=UNIT_SECONDS)
     save_calibration(fit_calibration(MODEL, leaks, costs), folder / "tariff.json")
@@ -50,6 +50,7 @@ def write_settings(folder: Path, upstream: str, key: str) -> tuple[Path, int, in
         "admin": f"127.0.0.1:{admin}",
         "upstream": {"url": upstream},
         "callers": {"keys": [{"name": "sdk", "sha256": hash_key(key)}], "anonymous": False},
+        "cors": {"origins": origins},
         "models": {MODEL: {"tariff": "tariff.json", **model}},
     }
     path = folder / "modeltoll.yaml"
@@ -62,7 +63,7 @@ def main() -> None:
     upstream = Starlette(routes=[Route("/v1/chat/completions", chat, methods=["POST"])])
     with tempfile.TemporaryDirectory() as name, serving(upstream) as url:
         folder = Path(name)
-        settings, port, admin = write_settings(folder, url, sys.argv[1])
+        settings, port, admin = write_settings(folder, url, sys.argv[1], sys.argv[2:])
         with processes.serving(
             ["modeltoll", "serve", str(settings)], f"http://127.0.0.1:{admin}/livez", folder / "serve.log"
         ):

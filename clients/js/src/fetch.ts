@@ -25,7 +25,8 @@ import { expectedSeconds } from "./machineProfile.js";
 import { Purse, type PurseOptions } from "./purse.js";
 import type { Pocket } from "./receipts.js";
 import type { Answer, Bytes, Mode, Toll } from "./records.js";
-import { openSeal, proofOf, requireWebCrypto } from "./seal.js";
+import { PROBED_SECONDS, probeRedeemPath } from "./redeemPath.js";
+import { hasWebCrypto, openSeal, proofOf, requireWebCrypto } from "./seal.js";
 import {
   ACCEPT_HEADER,
   canonicalChallenge,
@@ -59,7 +60,10 @@ export interface TollFetch extends Fetch, AsyncDisposable {
 export interface TollFetchOptions extends PurseOptions {
   /** Limits and receipts that several clients share; those of these options are then not used. */
   purse?: Purse;
-  /** The mode to ask for: `sealed` (one request, the default) or `redeem` (a second request fetches the answer). */
+  /**
+   * The mode to ask for: `sealed` (one request) or `redeem` (a second request fetches the answer). By default `sealed`,
+   * and `redeem` where there is no WebCrypto: in pages that came over plain http.
+   */
   mode?: Mode;
   /** Whether to send `Toll-Accept` (the default); without it servers use their defaults. */
   announce?: boolean;
@@ -114,7 +118,7 @@ class Client {
     for (let repeats = 0; ;) {
       const announcedMib = this.memoryMib;
       if (!fixedAccept) {
-        const { mode = "sealed" } = this.options;
+        const { mode = hasWebCrypto() ? "sealed" : "redeem" } = this.options;
         request.headers.set(ACCEPT_HEADER, formatAccept(this.purse.puzzles, mode, announcedMib));
       }
       const response = await this.sendWithReceipts(request);
@@ -187,12 +191,15 @@ class Client {
       const expected = this.purse.decide(due.toll);
       if (due.toll.admission && ++admissions > 1) further += expected;
       if (admissions > MAX_ADMISSIONS || further > this.purse.maxSeconds) throw tollOnToll(STATUS);
-      if (due.toll.challenge.puzzle !== "hashcash") requireWebCrypto();
+      if (due.toll.mode === "sealed") requireWebCrypto();
       const pocket = due.toll.admission ? undefined : this.openPocket(request, due);
       if (due.toll.mode === "sealed") {
         const opened = this.openSealed(request, due.toll, pocket);
         pocket?.track(opened);
         return answerResponse(due.response, await opened);
+      }
+      if (expected >= PROBED_SECONDS) {
+        await probeRedeemPath(resolveReference(due.toll, due.url, request), request, this.send, this.purse.redeemUrls);
       }
       const redeemed = this.redeem(request, due);
       pocket?.track(redeemed);

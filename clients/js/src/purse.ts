@@ -68,6 +68,8 @@ export class Purse {
   readonly puzzles: readonly PuzzleName[];
   /** Receipts of opened seals that were not returned yet. */
   readonly receipts: Receipts;
+  /** URLs of redeem paths that were found to lead to a gateway. */
+  readonly redeemUrls = new Set<string>();
   private readonly options: PurseOptions;
   private readonly perHour: number;
   private readonly cores: number;

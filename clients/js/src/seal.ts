@@ -4,6 +4,7 @@
  * Sealed answer: nonce (12 bytes) || AES-256-GCM, under HKDF-SHA256 of the parts' secrets.
  */
 
+import { createHMAC, createSHA256 } from "hash-wasm";
 import { isZero } from "./bytes.js";
 import { globals } from "./environment.js";
 import { SealBroken, TollError } from "./errors.js";
@@ -15,11 +16,24 @@ const SEAL_LABEL = new TextEncoder().encode("modeltoll seal v2");
 const PROOF_LABEL = new TextEncoder().encode("modeltoll proof v2");
 const PRINTABLE = /^[ -~]*$/;
 
-/** WebCrypto, without which no answer is opened and no token redeemed. Throws `TollError` where there is none. */
-export function requireWebCrypto(): SubtleCrypto {
+/** Whether there is WebCrypto: a page that came over plain http has none, unless its host is localhost. */
+export function hasWebCrypto(): boolean {
+  return webCrypto() !== undefined;
+}
+
+function webCrypto(): SubtleCrypto | undefined {
   const crypto: Partial<Crypto> | undefined = globals.crypto;
-  const subtle: SubtleCrypto | undefined = crypto?.subtle;
-  if (!subtle) throw new TollError("tolls need WebCrypto, which a page has over https or on localhost only");
+  return crypto?.subtle;
+}
+
+/** WebCrypto, without which no seal is opened. Throws `TollError` where there is none. */
+export function requireWebCrypto(): SubtleCrypto {
+  const subtle = webCrypto();
+  if (!subtle) {
+    throw new TollError(
+      "sealed answers need WebCrypto, which a page has over https or on localhost only: serve the page so, or leave the mode to the client",
+    );
+  }
   return subtle;
 }
 
@@ -30,7 +44,7 @@ export function requireWebCrypto(): SubtleCrypto {
  */
 export async function openSeal(cargo: Bytes, solution: Solution, associated: Bytes): Promise<OpenedSeal> {
   const subtle = requireWebCrypto();
-  const key = await subtle.importKey("raw", await derive(solution, SEAL_LABEL), "AES-GCM", false, ["decrypt"]);
+  const key = await subtle.importKey("raw", await derive(solution, SEAL_LABEL, subtle), "AES-GCM", false, ["decrypt"]);
   const decryption = { name: "AES-GCM", iv: cargo.subarray(0, NONCE_BYTES), additionalData: associated };
   let plaintext: ArrayBuffer;
   try {
@@ -43,14 +57,25 @@ export async function openSeal(cargo: Bytes, solution: Solution, associated: Byt
 
 /** What a client sends to redeem a token: 32 bytes, which nobody has who did not evaluate F. */
 export function proofOf(solution: Solution): Promise<Bytes> {
-  return derive(solution, PROOF_LABEL);
+  const subtle = webCrypto();
+  return subtle ? derive(solution, PROOF_LABEL, subtle) : deriveWithoutWebCrypto(solution, PROOF_LABEL);
 }
 
-async function derive(solution: Solution, info: Bytes): Promise<Bytes> {
-  const subtle = requireWebCrypto();
+async function derive(solution: Solution, info: Bytes, subtle: SubtleCrypto): Promise<Bytes> {
   const secret = await subtle.importKey("raw", solution.secret, "HKDF", false, ["deriveBits"]);
   const derivation = { name: "HKDF", hash: "SHA-256", salt: new Uint8Array(), info };
   return new Uint8Array(await subtle.deriveBits(derivation, secret, 8 * KEY_BYTES));
+}
+
+/** HKDF-SHA256 (RFC 5869) with an empty salt, for one block. */
+async function deriveWithoutWebCrypto(solution: Solution, info: Bytes): Promise<Bytes> {
+  const key = await hmac(new Uint8Array(KEY_BYTES), solution.secret);
+  return hmac(key, new Uint8Array([...info, 1]));
+}
+
+async function hmac(key: Bytes, message: Bytes): Promise<Bytes> {
+  const hasher = await createHMAC(createSHA256(), key);
+  return new Uint8Array(hasher.init().update(message).digest("binary"));
 }
 
 /** Reads a plaintext from its start; reading beyond its end is `SealBroken`. */

@@ -14,6 +14,7 @@ export const STATUS = 402;
 export const ACCEPT_HEADER = "Toll-Accept";
 export const SETTLE_HEADER = "Toll-Settle";
 export const SETTLE_PATH = ".well-known/modeltoll/settle"; // below the gateway's root
+export const REDEEM_PROBE = "{}"; // posted to the redeem path before work: 204 if it leads to a gateway
 export const RECEIPT_HEADER = "Toll-Receipt"; // of the gateway's free answers
 export const MAX_HEADER_RECEIPTS = 16;
 export const MAX_SETTLEMENT_RECEIPTS = 64;

@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { after, before, beforeEach, test } from "node:test";
 import { gzipSync } from "node:zlib";
 import { Purse, SealBroken, TollError, TollMalformed, tollFetch, TollTooDear } from "modeltoll";
+import { proofOf } from "../build/seal.js";
 import { ANSWER, makeToll, TestGateway } from "./testGateway.mjs";
 
 const HUGE = 2 ** 53 - 1;
@@ -18,8 +19,9 @@ before(async () => {
 after(() => gateway.close());
 beforeEach(() => gateway.reset());
 
-const fetchWithoutWork = () =>
+const fetchWithoutWork = (options = {}) =>
   tollFetch(undefined, {
+    ...options,
     memoryMib: 64,
     progress: () => assert.fail("work was done"),
     paid: () => assert.fail("paid"),
@@ -171,22 +173,51 @@ test("a toll that is compressed twice is refused unread", async () => {
   }
 });
 
-test("without WebCrypto, as in a page over http, no work is done for what could not be opened", async () => {
-  const redeemable = withChange(asRedeemable(() => {}));
+/** Run `task` where there is no WebCrypto, as in a page over http. */
+async function withoutWebCrypto(value, task) {
   const crypto = Object.getOwnPropertyDescriptor(globalThis, "crypto");
+  Object.defineProperty(globalThis, "crypto", { value, configurable: true });
+  try {
+    return await task();
+  } finally {
+    Object.defineProperty(globalThis, "crypto", crypto);
+  }
+}
+
+test("without WebCrypto, as in a page over http, no work is done for a seal, which could not be opened", async () => {
   for (const value of [{}, undefined]) {
-    for (const toll of [document, redeemable]) {
-      const url = gateway.serve402(toll);
-      Object.defineProperty(globalThis, "crypto", { value, configurable: true });
-      try {
-        await assert.rejects(
-          fetchWithoutWork()(url),
-          (error) => error instanceof TollError && /https/.test(error.message),
-        );
-      } finally {
-        Object.defineProperty(globalThis, "crypto", crypto);
-      }
-    }
+    const url = gateway.serve402(document);
+    await withoutWebCrypto(value, () =>
+      assert.rejects(fetchWithoutWork()(url), (error) => error instanceof TollError && /https/.test(error.message)),
+    );
+  }
+});
+
+test("without WebCrypto the client asks for tokens, and its proofs are the same", async () => {
+  const secret = new Uint8Array(64).map((_, index) => index);
+  const expected = await proofOf({ secret });
+  for (const value of [{}, undefined]) {
+    const accepts = [];
+    gateway.handlers["/infer"] = (request, response) => {
+      accepts.push(request.headers["toll-accept"]);
+      response.end("free");
+    };
+    await withoutWebCrypto(value, async () => {
+      assert.deepEqual(await proofOf({ secret }), expected);
+      await tollFetch()(`${gateway.url}/infer`);
+      await tollFetch(undefined, { mode: "sealed" })(`${gateway.url}/infer`);
+    });
+    assert.match(accepts[0], /mode=redeem/);
+    assert.match(accepts[1], /mode=sealed/);
+  }
+});
+
+test("a redeem path that leads to no gateway is noticed before work is done", async () => {
+  const dear = withChange(asRedeemable((toll) => (toll.puzzle.parts[0].n = 2 ** 24)));
+  for (const status of [200, 302, 403, 404, 405]) {
+    const url = gateway.serve402(dear);
+    gateway.probeStatus = status;
+    await assert.rejects(fetchWithoutWork({ maxSeconds: 1e6 })(url), new RegExp(`no work was done.*${status}`));
   }
 });
 

@@ -49,7 +49,7 @@ NoveltyInputs = Annotated[
     Path,
     typer.Argument(
         metavar="X.npy",
-        help="Inputs of the private training data, one example per row: numbers of any shape and scale, codes, or texts.",
+        help="Inputs of the private training data, one example per row: numbers of any shape and scale, codes, or texts; also .csv, .jsonl, .parquet.",
     ),
 ]
 Labels = Annotated[Path, typer.Argument(metavar="Y.npy", help="Labels of the private training data, numbers or text.")]
@@ -170,7 +170,7 @@ def fit_novelty(  # noqa: PLR0913  each is a choice of the operator's
     from modeltoll.leak.layered_novelty import NoveltyTerms  # noqa: PLC0415
     from modeltoll.leak.novelty_report import report_novelty  # noqa: PLC0415
 
-    data = PrivateData(_load_rows(inputs, shape, codes=codes), None if labels is None else read_array(labels))
+    data = PrivateData(_load_rows(inputs, shape, codes=codes), None if labels is None else _array_of(labels, "labels"))
     corruptions = _kinds(kinds, data.rows)
     rows = {name: _kind_rows(path, data.rows) for name, path in _named_files(kind or [])}
     plan = NoveltyPlan(corruptions, rows, network, NoveltyTerms(neighbours, max_points=points, seed=seed))
@@ -252,12 +252,11 @@ def _announce(left: float) -> None:
         return
     note.print(f"the first teacher is trained; the others need about {duration(left)}", soft_wrap=True)
     if left >= _HOURS:
-        warn(
-            [
-                "fewer rows or columns of private data take less time: pooled images, or the numbers of an embedding; "
-                "what is trained is kept, so that Ctrl-C loses at most the teachers in training"
-            ]
+        advice = (
+            "fewer rows or columns of private data take less time: pooled images, or the numbers of an embedding; what "
+            "is trained is kept, so that Ctrl-C loses at most the teachers in training"
         )
+        warn([advice])
 
 
 def _fit_networks(kind: str, private: tuple[Any, Any, Shape], teachers: int, seed: int, checkpoints: Path) -> Any:
@@ -269,8 +268,7 @@ def _fit_networks(kind: str, private: tuple[Any, Any, Shape], teachers: int, see
         raise SettingsError([f"--kind: there is no {kind!r}; there are: logistic, {', '.join(plans)}"])
     plan = replace(plans[kind], seed=seed)
     with stage("Training the teachers") as progress:
-        ensemble = fit_network_teachers(*private, plan, teachers=teachers, checkpoints=checkpoints, progress=progress)
-    return ensemble
+        return fit_network_teachers(*private, plan, teachers=teachers, checkpoints=checkpoints, progress=progress)
 
 
 def _load_private(inputs: Path, labels: Path, stated: str | None) -> tuple[NDArray[np.float64], NDArray[Any], Shape]:
@@ -280,7 +278,7 @@ def _load_private(inputs: Path, labels: Path, stated: str | None) -> tuple[NDArr
         CalibrationError: a file cannot be read, or the inputs are not numeric.
     """
     rows = _load_rows(inputs, stated, codes=False)
-    return rows.inputs, read_array(labels), rows.shape
+    return rows.inputs, _array_of(labels, "labels"), rows.shape
 
 
 def _load_rows(inputs: Path, stated: str | None = None, *, codes: bool | None = None) -> PrivateRows:
@@ -291,11 +289,42 @@ def _load_rows(inputs: Path, stated: str | None = None, *, codes: bool | None = 
     """
     from modeltoll.leak.private_rows import private_rows  # noqa: PLC0415
 
-    array = read_array(inputs)
+    array = _array_of(inputs, "inputs")
     try:
         return private_rows(array, None if stated is None else _shape(stated, array.shape[1:]), codes=codes)
     except CalibrationError as error:
         raise CalibrationError(f"{inputs}: {error}") from None
+
+
+def _array_of(path: Path, what: str) -> NDArray[Any]:
+    """The array of an .npy file, or of a file of rows: numbers, or one text or label a row.
+
+    Raises:
+        CalibrationError: the file cannot be read, or columns of texts stand beside others.
+    """
+    if path.suffix == ".npy":
+        return read_array(path)
+    with requires_extra("gateway"):
+        import numpy as np  # noqa: PLC0415
+
+        from modeltoll.gateway.setup.row_files import read_table  # noqa: PLC0415
+    table = read_table(path)
+    if what == "labels" or (len(table.words) == 1 and table.words[0]):
+        if len(table.words) != 1:
+            raise CalibrationError(f"{path} holds {len(table.words)} columns where one of {what} is needed")
+        values = [table.values(row)[0] for row in range(len(table))]
+        if None in values:
+            raise CalibrationError(f"{table.where(values.index(None))}: a value is missing")
+        return np.array(values if all(type(value) is int for value in values) else [*map(str, values)])
+    if texts := [
+        name or str(place) for place, name in enumerate(table.columns or [""] * len(table.words)) if table.words[place]
+    ]:
+        raise CalibrationError(
+            f"{path}: {', '.join(texts)} hold texts; these measures read columns of numbers, or one column of texts"
+        )
+    if table.callers is not None:
+        note.print(f"{path}: the column of callers is left out", soft_wrap=True)
+    return table.numbers.reshape(len(table), *table.shape)
 
 
 def _shape(stated: str, rows: tuple[int, ...]) -> Shape:

@@ -26,6 +26,7 @@ from modeltoll.errors import ModeltollError, SettingsError
 if TYPE_CHECKING:
     from modeltoll.gateway.setup.check import CheckReport, RouteCheck
     from modeltoll.gateway.setup.discover import DiscoveredModel
+    from modeltoll.gateway.setup.route_samples import RowTime
 
 __all__ = ["commands"]
 
@@ -45,24 +46,33 @@ def init(
             help="Name of the model, if the server does not list its models, or to write settings for this one only."
         ),
     ] = None,
+    path: Annotated[
+        str | None,
+        typer.Option(
+            metavar="/PATH",
+            help="Path of a service with JSON of its own, which /openapi.json describes (FastAPI), or of one that answers texts with labels.",
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Settings file to write.")] = Path("modeltoll.yaml"),
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
     """Detect a model server's protocol and models, and write a commented settings file for it."""
     with requires_extra("gateway"):
-        from modeltoll.gateway.settings.upstream import UpstreamSettings  # noqa: PLC0415
+        from modeltoll.gateway.settings.upstream import upstream_of_environment  # noqa: PLC0415
         from modeltoll.gateway.setup.settings_template import first_settings  # noqa: PLC0415
     from pydantic import ValidationError  # noqa: PLC0415  an extra
 
     from modeltoll.gateway.settings.errors import errors_of  # noqa: PLC0415
 
     try:
-        UpstreamSettings(url=url)
+        upstream_of_environment(url)
     except ValidationError as error:
         raise SettingsError([f"URL: {fault}" for fault in errors_of(error)]) from None
+    if path is not None and not path.startswith("/"):
+        raise SettingsError([f"--path: {path!r} does not begin with /"])
     if out.exists() and not force:
         raise SettingsError([f"--out: {out} exists already; name another file, or overwrite it with --force"])
-    models = asyncio.run(_discovered(url, model))
+    models = asyncio.run(_discovered(url, model, path))
     try:
         out.write_text(first_settings(url, models), encoding="utf-8")
     except OSError as error:
@@ -74,14 +84,16 @@ def init(
     note.print(f"wrote {out}. Next: modeltoll check {out}; modeltoll serve {out}", soft_wrap=True)
 
 
-async def _discovered(url: str, model: str | None) -> tuple[DiscoveredModel, ...]:
-    from modeltoll.gateway.setup.discover import discover  # noqa: PLC0415
-    from modeltoll.gateway.upstream.http_upstream import HttpUpstream  # noqa: PLC0415
+async def _discovered(url: str, model: str | None, path: str | None) -> tuple[DiscoveredModel, ...]:
+    from modeltoll.gateway.assembly.model_server import build_http_upstream, build_upstream_headers  # noqa: PLC0415
+    from modeltoll.gateway.settings.upstream import upstream_of_environment  # noqa: PLC0415
+    from modeltoll.gateway.setup.discover import discover, discover_at  # noqa: PLC0415
 
-    upstream = HttpUpstream(url, timeout=_TIMEOUT)
+    server = upstream_of_environment(url)
+    upstream = build_http_upstream(server, build_upstream_headers(server), timeout=_TIMEOUT)
     await upstream.open()
     try:
-        return await discover(upstream, model)
+        return await (discover(upstream, model) if path is None else discover_at(upstream, path, model))
     finally:
         await upstream.close()
 
@@ -93,18 +105,32 @@ def check(
     *,
     inputs: Annotated[
         Path | None,
-        typer.Option(help="Inputs to send, .npy, one row per input; the first 8 are sent. By default random ones."),
+        typer.Option(
+            help="Rows to send: .npy, .npz, .csv, .jsonl, .json or .parquet; the first 64 are sent. By default made-up ones."
+        ),
+    ] = None,
+    requests: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="LOG.jsonl", help="Recorded requests to send as they are, one body per line, in place of --inputs."
+        ),
     ] = None,
     json_file: JsonFile = None,
 ) -> None:
     """Test a settings file against the running model server.
 
-    Sends a sample to every route, and prints what is measured, what it costs, and what is wrong.
+    Sends samples to every route until the time of a row is steady, and prints what is measured, what it costs, what is
+    wrong, and what serve would say at its start. Exit codes: 0 if all routes would work, 1 if one would not, or the model
+    server or the ledger does not answer; 2 if the settings cannot be used.
     """
+    if inputs is not None and requests is not None:
+        raise SettingsError(["check: give --inputs or --requests, not both"])
     with requires_extra("gateway"):
         from modeltoll.gateway.settings.load import load_settings  # noqa: PLC0415
         from modeltoll.gateway.setup.check import check_gateway as check_settings  # noqa: PLC0415
-    report = asyncio.run(check_settings(load_settings(settings), inputs))
+        from modeltoll.gateway.setup.row_files import read_requests, read_table  # noqa: PLC0415
+    rows = read_table(inputs) if inputs is not None else None
+    report = asyncio.run(check_settings(load_settings(settings), read_requests(requests) if requests else rows))
     if json_file is not None:
         write_json(asdict(report) | {"good": report.good}, json_file)
     if json_file != "-":
@@ -119,14 +145,22 @@ def check(
     note.print(f"ledger: {report.ledger}. All checks passed.", soft_wrap=True)
 
 
+def _time(found: RowTime) -> str:
+    state = "steady" if found.steady else "not steady: the machine or the model server is busy"
+    interval = f"{1000 * found.low:.2f} to {1000 * found.high:.2f}"
+    return f"{1000 * found.seconds:.2f} [{interval}], {found.requests} requests, {state}"
+
+
 def _faults(report: CheckReport) -> list[str]:
     return [*report.faults, *(f"{route.model}: {fault}" for route in report.models for fault in route.faults)]
 
 
 def _facts(route: RouteCheck) -> list[tuple[str, Any]]:
     facts = [("mode", route.mode)]
-    if route.rows:
-        facts.append((f"model server's time for a sample of {route.rows} rows, ms", f"{1000 * route.seconds:.2f}"))
+    if route.row_time is not None:
+        facts.append(("undefended time per row, ms, with its 95 % interval", _time(route.row_time)))
+    if route.tolerance is not None:
+        facts.append((f"output.tolerance that {route.rows} answers need", f"{route.tolerance:g}"))
     facts += [(f"leak of its rows by {name}, mean", f"{leak:.4g}") for name, leak in route.leaks.items()]
     if route.price_seconds is not None:
         facts.append(("price of such a row before suspicion, reference ms", f"{1000 * route.price_seconds:.2f}"))

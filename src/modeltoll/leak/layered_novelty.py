@@ -138,6 +138,11 @@ class LayeredNovelty:
         """How many numbers a row has."""
         return self._extractor.dimensions
 
+    @property
+    def reads_missing(self) -> bool:
+        """Whether a row may have missing values (NaN)."""
+        return getattr(self._extractor, "reads_missing", False) is True
+
     def measure(self, evidence: Evidence) -> Floats:
         """The novelty of each row's input, shape (rows,), 0 or more.
 
@@ -146,8 +151,8 @@ class LayeredNovelty:
                 features overflow.
         """
         total = np.zeros(evidence.rows)
-        missing = getattr(self._extractor, "reads_missing", False) is True
-        by_layer = self._extractor.features(inputs_of(evidence, self._extractor.dimensions, missing=missing))
+        inputs = inputs_of(evidence, self._extractor.dimensions, missing=self.reads_missing)
+        by_layer = self._extractor.features(inputs)
         for view, search in zip(self._views, self._searches, strict=True):
             points = view.transform(by_layer[view.layer])
             if not (np.abs(points) < 1e100).all():

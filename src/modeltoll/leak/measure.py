@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
+
+from modeltoll.errors import RequestError
+
 if TYPE_CHECKING:
     from modeltoll.records import Evidence, Floats
 
-__all__ = ["LARGEST_INPUT", "LeakMeasure", "clean_measure", "input_width", "reads_inputs_alone"]
+__all__ = ["LARGEST_INPUT", "LeakMeasure", "check_readable", "clean_measure", "input_width", "reads_inputs_alone"]
 
 LARGEST_INPUT = 1e100  # magnitude of a number in a row of inputs; squares and their sums stay finite
 
@@ -17,7 +21,8 @@ class LeakMeasure(Protocol):
 
     A measure that reads inputs only may set the attribute ``inputs_alone`` to True. The gateway then computes it while
     it waits for the upstream. A measure of inputs may have the attribute ``input_width``, how many numbers a row must have;
-    the gateway then refuses other rows, and numbers above ``LARGEST_INPUT``, before it asks the upstream. A measure that was
+    the gateway then refuses other rows, and numbers above ``LARGEST_INPUT``, before it asks the upstream; with
+    ``reads_missing`` True, missing values (NaN) are among those that it reads. A measure that was
     fitted with kinds of honest rows may have the attribute ``clean``: the same measure fitted without them, whose name is
     ``names.clean_name(name)``. It prices the rows of callers under suspicion.
     """
@@ -52,3 +57,28 @@ def input_width(measure: LeakMeasure) -> int | None:
     """How many numbers the measure declares that a row of inputs must have; None where it does not say."""
     width = getattr(measure, "input_width", None)
     return width if isinstance(width, int) else None
+
+
+def check_readable(measure: LeakMeasure, inputs: Floats | None) -> None:
+    """Check that a measure that declares its ``input_width`` can read the inputs of a request, (rows, dimensions) or None.
+
+    Raises:
+        RequestError: it cannot: they are no numbers, of another width, too large, or a value is missing.
+    """
+    width = input_width(measure)
+    if width is None:
+        return
+    if inputs is None:
+        raise RequestError(
+            f"the rows are not {width} numbers each, in an order that is known, and the price depends on them: texts, "
+            "categories and named inputs that are not declared cannot be read here"
+        )
+    if inputs.shape[1] != width:
+        raise RequestError(f"a row has {inputs.shape[1]} numbers where the model takes {width}")
+    missing = np.isnan(inputs)
+    if not (missing | (np.abs(inputs) <= LARGEST_INPUT)).all():
+        raise RequestError("the inputs hold a number that is too large")
+    if missing.any() and getattr(measure, "reads_missing", False) is not True:
+        raise RequestError(
+            "a value is missing (null or NaN), and the price depends on it: every value must be given here"
+        )

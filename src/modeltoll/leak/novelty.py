@@ -124,6 +124,11 @@ class NoveltyMeasure:
         """How many numbers a row has."""
         return self._fitted.dimensions
 
+    @property
+    def reads_missing(self) -> bool:
+        """Whether a row may have missing values (NaN)."""
+        return self._fitted.transform is not None
+
     def measure(self, evidence: Evidence) -> Floats:
         """The novelty of each row's input, shape (rows,), 0 or more.
 
@@ -133,7 +138,7 @@ class NoveltyMeasure:
             CalibrationError: the embedding gives another number of features than for the private data.
         """
         fitted = self._fitted
-        inputs = inputs_of(evidence, fitted.dimensions, missing=fitted.transform is not None)
+        inputs = inputs_of(evidence, fitted.dimensions, missing=self.reads_missing)
         points = _transformed(inputs, fitted.transform, self._embed)
         if points.shape[1] != fitted.points.shape[1]:
             raise CalibrationError(f"the embedding gives {points.shape[1]} features, not {fitted.points.shape[1]}")

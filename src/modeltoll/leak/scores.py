@@ -17,6 +17,7 @@ __all__ = [
     "LARGEST_TOLERANCE",
     "OUTPUT_KINDS",
     "TOLERANCE",
+    "TOLERANCES",
     "check_scores",
     "needed_tolerance",
     "probabilities",
@@ -27,7 +28,7 @@ __all__ = [
 OUTPUT_KINDS = SCORE_KINDS  # values of the setting ``output.kind``
 TOLERANCE = 1e-3  # largest distance of a row's sum from 1, where none is declared
 LARGEST_TOLERANCE = 0.5  # that may be declared; scores further from 1 are no rounded probabilities
-_TOLERANCES = (TOLERANCE, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, LARGEST_TOLERANCE)  # those that are proposed
+TOLERANCES = (TOLERANCE, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, LARGEST_TOLERANCE)  # those that are proposed
 _MARGIN = 2.0  # of a proposed tolerance over the largest distance among samples: other rows are further off
 _BINARY = 2  # classes of a model that may show one score alone
 NEGATIVE = 1e-6  # a probability down to minus this counts as a rounded 0
@@ -83,7 +84,7 @@ def needed_tolerance(scores: object) -> float:
     distance = float(np.abs(values.sum(axis=1) - 1.0).max(initial=0.0))
     if distance > LARGEST_TOLERANCE or values.min(initial=0.0) < -NEGATIVE:
         raise AnswerError("a row of the model's scores does not sum to 1; are they logits? (output.kind)")
-    return next((one for one in _TOLERANCES if one >= _MARGIN * distance), LARGEST_TOLERANCE)
+    return next((one for one in TOLERANCES if one >= _MARGIN * distance), LARGEST_TOLERANCE)
 
 
 def scores_of(evidence: Evidence, classes: int | None = None, *, partial: bool = False) -> Floats:

@@ -13,7 +13,7 @@ from modeltoll.pricing.calibration import Calibration, CalibrationProvenance, de
 from modeltoll.pricing.conformal_tariff import price_factors
 from modeltoll.pricing.fit_terms import MINIMUM_UNIT_SECONDS, CalibrationTerms, HoldoutSplit, RowCosts, new_account_toll
 from modeltoll.pricing.kind_fit import CellSorter, TrafficClasses, ascending, traffic_kinds
-from modeltoll.pricing.kinds import ALL_TRAFFIC, CALLER, CLASS, STRANGER, HeldBack
+from modeltoll.pricing.kinds import ALL_TRAFFIC, CALLER, CLASS, DECLARED, STRANGER, HeldBack
 from modeltoll.pricing.leak_samples import clean_values, rows_of, select_measures
 from modeltoll.pricing.priced_classes import priced_classes
 from modeltoll.pricing.selection import select_terms
@@ -90,13 +90,23 @@ class _FittedKinds:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Parts:
-    """The rows of all traffic: to calibrate with, to choose terms on, and to validate on."""
+    """The rows of all traffic, and of each declared kind in ``kinds``: to calibrate with, to choose terms on, to validate on."""
 
     samples: FitSamples
     measures: tuple[str, ...]
     calibration: Integers
     selection: Integers
     validation: Integers
+    kinds: tuple[tuple[Integers, Integers, Integers], ...]
+
+    def kinds_to_choose_on(self) -> list[Leaks]:
+        """The leaks of rows of each kind that prices rows."""
+        pairs = zip(self.samples.kinds, self.kinds, strict=True)
+        return [
+            rows_of(select_measures(kind.leaks, self.measures), selection)
+            for kind, (_, selection, _) in pairs
+            if kind.role == DECLARED and len(selection)
+        ]
 
     def leaks(self, rows: Integers) -> Leaks:
         """The leaks of some of the rows by the priced measures, with their classes."""
@@ -151,10 +161,12 @@ def fit_with_rows_held_back(
     require(0.0 < terms.g < 1.0, "'g' must lie between 0 and 1")
     unit_seconds, unit_warnings = costs.unit()
     rng = np.random.default_rng(split.seed)
-    divided = split.divide(len(samples.honest.values), rng, choosing=terms.targets is not None)
-    parts = _Parts(samples, samples.measures, *divided)
+    choosing = terms.targets is not None
+    divided = split.divide(len(samples.honest.values), rng, choosing=choosing)
+    kinds = tuple(split.divide_kind(len(kind.leaks.values), rng, choosing=choosing) for kind in samples.kinds)
+    parts = _Parts(samples, samples.measures, *divided, kinds)
     plain = _calibration_of_traffic(model, parts, costs, terms)
-    fitted = _fitted_kinds(plain, parts, terms.class_rows, split, rng)
+    fitted = _fitted_kinds(plain, parts, terms.class_rows, rng)
     calibration = replace(
         plain, kinds=fitted.kinds, strangers=fitted.strangers, provenance=provenance or CalibrationProvenance()
     )
@@ -172,10 +184,11 @@ def _calibration_of_traffic(model: str, parts: _Parts, costs: RowCosts, terms: C
     count, unit_seconds = len(parts.measures), costs.unit()[0]
     g, weights = terms.g, (1.0 / count,) * count if terms.weights is None else terms.weights
     if terms.targets is not None:
-        choice = select_terms(parts.leaks(parts.selection), unit_seconds, terms.targets, terms.g, terms.weights)
+        honest, kinds = parts.leaks(parts.selection), parts.kinds_to_choose_on()
+        choice = select_terms(honest, unit_seconds, terms.targets, terms.g, terms.weights, kinds)
         g, weights = choice.g, choice.weights
     clean = clean_values(rows_of(parts.samples.honest, parts.calibration), parts.measures)
-    calibration = Calibration(
+    return Calibration(
         model=model,
         measures=parts.measures,
         scores=ascending(parts.leaks(parts.calibration).values),
@@ -184,17 +197,14 @@ def _calibration_of_traffic(model: str, parts: _Parts, costs: RowCosts, terms: C
         unit_seconds=unit_seconds,
         suspicion=terms.suspicion,
         new_account_toll=new_account_toll(costs, terms),
+        coordinates=terms.coordinates or default_coordinates(parts.measures, weights, terms.input_measures),
         clean_scores=None if clean is None else ascending(clean),
         undefended_seconds=costs.undefended_seconds,
         gate_seconds=costs.gate_seconds,
     )
-    chosen = terms.coordinates or default_coordinates(parts.measures, weights, terms.input_measures)
-    return replace(calibration, coordinates=chosen, kinds=())
 
 
-def _fitted_kinds(
-    plain: Calibration, parts: _Parts, class_rows: int, split: HoldoutSplit, rng: np.random.Generator
-) -> _FittedKinds:
+def _fitted_kinds(plain: Calibration, parts: _Parts, class_rows: int, rng: np.random.Generator) -> _FittedKinds:
     """The kinds and strangers in the cells of a calibration, and the rows of each that are held back."""
     samples = parts.samples
     sorter = CellSorter.of(plain.measures, plain.coordinates, plain.scores)
@@ -204,9 +214,8 @@ def _fitted_kinds(
     unmarked = {kind.name: kind for kind in of_traffic if kind.role == CALLER and kind.name not in samples.known_honest}
     kinds = [kind for kind in of_traffic if kind.role != CALLER or kind.name not in unmarked]
     held_back = _held_back_traffic(parts, classes, of_traffic)
-    for sample in samples.kinds:
+    for sample, (fitted, _, held) in zip(samples.kinds, parts.kinds, strict=True):
         leaks = select_measures(sample.leaks, parts.measures)
-        fitted, held = split.divide_kind(len(leaks.values), rng)
         kinds.append(sorter.kind(sample, leaks.values[fitted], rng))
         held_back.append(HeldBack(sample.name, sample.role, rows_of(leaks, held), sample.label))
     strangers, tried = [], []

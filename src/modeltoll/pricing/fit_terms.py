@@ -33,7 +33,8 @@ __all__ = [
 CLASS_ROWS = 100  # of fewer rows the cells' shares are so uncertain that the kind of a class would hide strangers
 
 MINIMUM_UNIT_SECONDS = 0.0005
-_LEAST_HELD_BACK = 100  # of a kind that prices rows
+_LEAST_HELD_BACK, _MOST_HELD_BACK = 50, 1000  # of a kind that prices rows; more say no more about it
+_CHOOSING = 0.2  # share of a kind's rows held back that g and weights are chosen on instead
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,8 @@ class HoldoutSplit:
     """The share of honest rows that is held back for validation, and the seed of all random decisions.
 
     If g or weights are chosen, another share of the same size is set aside for the choice. Of a kind of which more than
-    ``KIND_PRICE_ROWS`` are there by ``_LEAST_HELD_BACK``, these are left to price rows with, or half of them if that is more.
+    ``KIND_PRICE_ROWS`` are there by ``_LEAST_HELD_BACK``, these are left to price rows with, or half of them if that is more,
+    or all but ``_MOST_HELD_BACK``.
     """
 
     holdback: float = 0.2
@@ -124,12 +126,16 @@ class HoldoutSplit:
         calibration, selection, validation = np.split(rng.permutation(rows), [rows - held - aside, rows - held])
         return calibration, selection, validation
 
-    def divide_kind(self, rows: int, rng: np.random.Generator) -> tuple[Integers, Integers]:
-        """Partition the row numbers of one kind at random into those for calibration and for validation."""
+    def divide_kind(
+        self, rows: int, rng: np.random.Generator, *, choosing: bool = False
+    ) -> tuple[Integers, Integers, Integers]:
+        """Partition the row numbers of one kind at random, as ``divide`` does; only kinds that price rows are chosen on."""
         spare = rows - KIND_PRICE_ROWS
-        held = min(rows // 2, spare) if spare >= _LEAST_HELD_BACK else round(self.holdback * rows)
-        calibration, validation = np.split(rng.permutation(rows), [rows - held])
-        return calibration, validation
+        prices = spare >= _LEAST_HELD_BACK
+        held = min(rows // 2, spare, _MOST_HELD_BACK) if prices else round(self.holdback * rows)
+        aside = round(_CHOOSING * held) if choosing and prices else 0
+        calibration, selection, validation = np.split(rng.permutation(rows), [rows - held, rows - held + aside])
+        return calibration, selection, validation
 
 
 def new_account_toll(costs: RowCosts, terms: CalibrationTerms) -> NewAccountToll:

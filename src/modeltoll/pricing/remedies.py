@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,18 +14,20 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from modeltoll.pricing.calibration import KIND_PRICE_ROWS
 from modeltoll.pricing.conformal_tariff import ConformalTariff
 from modeltoll.pricing.kind_laws import smoothed_law
-from modeltoll.pricing.kinds import CALLER, DECLARED, FittedKind
-from modeltoll.pricing.rehearsal import rehearse
+from modeltoll.pricing.kinds import CALLER, CLASS, DECLARED, STRANGER, FittedKind, HeldBack
+from modeltoll.pricing.leak_samples import rows_of
+from modeltoll.pricing.rehearsal import is_suspected
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from modeltoll.pricing.calibration import Calibration
-    from modeltoll.pricing.kinds import HeldBack
     from modeltoll.records import Floats, Progress
 
 __all__ = [
+    "CLASSES",
     "MOST_CALLER_KINDS",
+    "RAREST_SHARE",
     "RHO_STEPS",
     "STRANGER_ROWS",
     "KindCost",
@@ -32,6 +36,7 @@ __all__ = [
     "callers_for_all",
     "family_of",
     "kind_costs",
+    "rarest_rows",
     "remedies",
     "try_strangers",
 ]
@@ -39,6 +44,8 @@ __all__ = [
 RHO_STEPS = (0.35, 0.5, 0.75, 1.0)  # tolerances that are tried for a suspected caller
 MOST_CALLER_KINDS = 32  # of callers whose logs count for everyone
 STRANGER_ROWS = 10_000  # of the one account with which a stranger is tried
+RAREST_SHARE = 0.1  # of all traffic's rows, by each measure, that stand for a stranger where there are no inputs
+CLASSES = "classes"  # the family of predicted classes
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,24 +70,34 @@ def remedies(
     progress: Progress | None = None,
 ) -> tuple[Remedy, ...]:
     """Try what would free each suspect. ``unmarked``: kinds of callers that are not part of the calibration, by name."""
+    wider = [rho for rho in RHO_STEPS if rho > calibration.suspicion.rho]
+    tariffs: dict[float, ConformalTariff] = {}
+
+    def freed(suspect: HeldBack, rho: float) -> bool:
+        if rho not in tariffs:
+            terms = replace(calibration.suspicion, rho=rho)
+            tariffs[rho] = ConformalTariff(replace(calibration, suspicion=terms))
+        return not is_suspected(tariffs[rho], suspect, seed)
+
     found = []
     for done, suspect in enumerate(suspects, start=1):
-        found.append(_remedy(calibration, suspect, unmarked, seed))
+        own = _freed_by_own_log(calibration, suspect, unmarked, seed)
+        place = bisect_left(wider, True, key=partial(freed, suspect))  # a larger rho never adds evidence
+        rho = wider[place] if place < len(wider) else None
+        found.append(Remedy(suspect.name, suspect.role, suspect.label, own, rho))
         if progress is not None:
             progress(done, len(suspects))
     return tuple(found)
 
 
-def _remedy(calibration: Calibration, suspect: HeldBack, unmarked: Mapping[str, FittedKind], seed: int) -> Remedy:
-    own, freed = unmarked.get(suspect.name) if suspect.role == CALLER else None, False
-    if own is not None:
-        freed = not rehearse(replace(calibration, kinds=(*calibration.kinds, own)), [suspect], seed)[0].suspected
-    for rho in RHO_STEPS:
-        if rho > calibration.suspicion.rho:
-            wider = replace(calibration, suspicion=replace(calibration.suspicion, rho=rho))
-            if not rehearse(wider, [suspect], seed)[0].suspected:
-                return Remedy(suspect.name, suspect.role, suspect.label, freed, rho)
-    return Remedy(suspect.name, suspect.role, suspect.label, freed, None)
+def _freed_by_own_log(
+    calibration: Calibration, suspect: HeldBack, unmarked: Mapping[str, FittedKind], seed: int
+) -> bool:
+    own = unmarked.get(suspect.name) if suspect.role == CALLER else None
+    if own is None:
+        return False
+    marked = ConformalTariff(replace(calibration, kinds=(*calibration.kinds, own)))
+    return not is_suspected(marked, suspect, seed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,27 +149,45 @@ def _try_stranger(tariff: ConformalTariff, stranger: HeldBack, rng: np.random.Ge
     )
 
 
+def rarest_rows(traffic: HeldBack, measures: Sequence[str]) -> tuple[HeldBack, ...]:
+    """Strangers made of leaks alone, for where there are no inputs: whoever sends only rows as rare as the rarest tenth.
+
+    One for each measure. ``traffic``: rows held back of all traffic. They are tried, and are no part of a calibration.
+    """
+    found = []
+    for name in measures:
+        leaks = traffic.leaks.values[:, traffic.leaks.measures.index(name)]
+        rarest = np.argsort(-leaks, kind="stable")[: max(1, round(RAREST_SHARE * len(leaks)))]
+        found.append(HeldBack(f"rarest tenth by {name}", STRANGER, rows_of(traffic.leaks, rarest), generic=True))
+    return tuple(found)
+
+
 @dataclass(frozen=True, slots=True)
 class KindCost:
-    """The price of a family of declared kinds: what each stranger would pay without it. ``strangers``: in their order."""
+    """The price of a family of declared kinds, or of predicted classes as kinds: what each stranger would pay without it.
+
+    ``strangers``: in their order.
+    """
 
     family: str
     strangers: tuple[StrangerTrial, ...]
 
 
-def family_of(kind: str) -> str:
-    """The family of a declared kind: ``blur`` of ``blur:0.05``."""
-    return kind.partition(":")[0]
+def family_of(kind: FittedKind) -> str:
+    """The family of a kind: ``blur`` of the declared kind ``blur:0.05``, ``CLASSES`` of a predicted class, else empty."""
+    if kind.role == CLASS:
+        return CLASSES
+    return kind.name.partition(":")[0] if kind.role == DECLARED else ""
 
 
 def kind_costs(
     calibration: Calibration, strangers: Sequence[HeldBack], seed: int = 0, progress: Progress | None = None
 ) -> tuple[KindCost, ...]:
-    """What each stranger would pay if one family of declared kinds were left out, for each family."""
-    families = list(Counter(family_of(kind.name) for kind in calibration.kinds if kind.role == DECLARED))
+    """What each stranger would pay if one family of kinds were left out, for each family."""
+    families = [family for family in Counter(map(family_of, calibration.kinds)) if family]
     found = []
     for done, family in enumerate(families, start=1):
-        kept = tuple(kind for kind in calibration.kinds if kind.role != DECLARED or family_of(kind.name) != family)
+        kept = tuple(kind for kind in calibration.kinds if family_of(kind) != family)
         found.append(KindCost(family, try_strangers(replace(calibration, kinds=kept), strangers, seed)))
         if progress is not None:
             progress(done, len(families))

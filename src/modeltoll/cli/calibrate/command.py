@@ -14,7 +14,7 @@ from modeltoll.cli.calibrate.fitting import FitPlan, fitted
 from modeltoll.cli.calibrate.inputs import thief_rows
 from modeltoll.cli.calibrate.outcome import rehearsed
 from modeltoll.cli.calibrate.output import draw_calibration, print_outcome
-from modeltoll.cli.calibrate.sources import RowSources, named_files, seconds_with_unit
+from modeltoll.cli.calibrate.sources import RowSources, leaves_out, named_files, seconds_with_unit
 from modeltoll.cli.calibrate.target import target_from_settings
 from modeltoll.cli.terminal import JsonFile, requires_extra, with_exit_codes
 from modeltoll.errors import CalibrationError
@@ -35,9 +35,23 @@ def calibrate(  # noqa: PLR0913  each is a choice of the operator's
     inputs: Annotated[
         Path | None,
         typer.Option(
-            help="Honest inputs that the model was not trained on, one row per input, .npy; or .npz with 'inputs' and 'callers', the caller of each. They are sent to the model server."
+            help="Honest inputs that the model was not trained on, one row per input: .npy, .npz, .csv, .jsonl, .json or .parquet; a column 'callers' names the caller of each. They are sent to the model server."
         ),
     ] = None,
+    requests: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="LOG.jsonl",
+            help="Recorded honest requests, one body per line, sent as they are, in place of --inputs.",
+        ),
+    ] = None,
+    refused: Annotated[
+        str,
+        typer.Option(
+            metavar="stop|leave-out",
+            help="What happens with a row that the model server refuses: stop at it, or leave it out; the rows left out are counted and named.",
+        ),
+    ] = "stop",
     leaks: Annotated[
         Path | None, typer.Option(help="Recorded leaks of honest rows, .npz, in place of --inputs.")
     ] = None,
@@ -58,7 +72,8 @@ def calibrate(  # noqa: PLR0913  each is a choice of the operator's
     kind: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME=FILE", help="Further kind: rows to send, .npy, or recorded leaks, .npz. May be repeated."
+            metavar="NAME=FILE",
+            help="Further kind: rows to send, as --inputs, or recorded leaks, .npz. May be repeated.",
         ),
     ] = None,
     known_honest: Annotated[
@@ -86,7 +101,7 @@ def calibrate(  # noqa: PLR0913  each is a choice of the operator's
         list[str] | None,
         typer.Option(
             metavar="NAME=FILE",
-            help="Rows as a thief may send them, .npy, or recorded leaks, .npz: they enter price and evidence. May be repeated.",
+            help="Rows as a thief may send them, as --inputs, or recorded leaks, .npz: they enter price and evidence. May be repeated.",
         ),
     ] = None,
     shape: Annotated[
@@ -97,7 +112,9 @@ def calibrate(  # noqa: PLR0913  each is a choice of the operator's
     ] = None,
     trained_on: Annotated[
         list[Path] | None,
-        typer.Option(help="Training inputs of the model, .npy; honest rows among them are refused. May be repeated."),
+        typer.Option(
+            help="Training inputs of the model, in any format of --inputs; honest rows among them are refused. May be repeated."
+        ),
     ] = None,
     model: Annotated[str | None, typer.Option(help="Name of the model; needed if the settings list several.")] = None,
     g: Annotated[
@@ -112,7 +129,7 @@ def calibrate(  # noqa: PLR0913  each is a choice of the operator's
     thieves: Annotated[
         Path | None,
         typer.Option(
-            help="Thieves' rows, against which g and weights are chosen: recorded leaks, .npz, or with --inputs inputs to send, .npy."
+            help="Thieves' rows, against which g and weights are chosen: recorded leaks, .npz, or with --inputs rows to send."
         ),
     ] = None,
     overhead: Annotated[
@@ -121,7 +138,8 @@ def calibrate(  # noqa: PLR0913  each is a choice of the operator's
     undefended_ms: Annotated[
         float,
         typer.Option(
-            min=0, help="Time of one row without a gateway, in ms; needed without --inputs, unless --unit-ms is given."
+            min=0,
+            help="Time of one row without a gateway, in ms; needed without --inputs or --requests, unless --unit-ms is given.",
         ),
     ] = 0.0,
     unit_ms: Annotated[
@@ -167,7 +185,7 @@ def calibrate(  # noqa: PLR0913  each is a choice of the operator's
 ) -> None:
     """Fit a tariff to honest rows, rehearse it on rows held back, and print what callers and strangers will pay.
 
-    The rows are sent to the model server (--inputs), recorded (--leaks), or logged in shadow mode (--from-ledger).
+    The rows are sent to the model server (--inputs, --requests), recorded (--leaks), or logged in shadow mode (--from-ledger).
     Nothing is written, and the exit code is 1, where a kind would be suspected or --p99-wait is not met.
     """
     with requires_extra("gateway"):
@@ -188,10 +206,12 @@ def calibrate(  # noqa: PLR0913  each is a choice of the operator's
         tuple(known_honest or ()),
         shape,
         seed,
+        requests,
+        leaves_out(refused),
     )
     wait = None if p99_wait is None else seconds_with_unit(p99_wait, "--p99-wait")
     target = target_from_settings(settings, model, leaks, tariff, measures)
-    thief_leaks = {} if thieves is None else thief_rows(thieves, target, inputs_given=inputs is not None)
+    thief_leaks = {} if thieves is None else thief_rows(thieves, target, inputs_given=sources.sent)
     terms = fit_terms.CalibrationTerms(
         g=g,
         weights=None if thief_leaks else target.weights,

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 __all__ = ["FitPlan", "fitted"]
 
+_NO_INPUTS = (
+    "generic strangers are made of inputs, which recorded leaks and the log do not hold; in their place are tried callers who "
+    "send only rows like the rarest tenth of all traffic's, so give --strangers to see what kinds cost against others"
+)
 _BUSY = 0.5  # load per core, above which measured times are doubtful
 
 
@@ -43,21 +47,23 @@ def fitted(sources: RowSources, target: CalibrationTarget, plan: FitPlan) -> tup
         CalibrationError: the rows cannot carry a tariff.
     """
     from modeltoll.gateway.setup.calibrate import CalibrationRequest, fit_model, input_measures  # noqa: PLC0415
+    from modeltoll.gateway.setup.row_requests import Refusals  # noqa: PLC0415
     from modeltoll.pricing.fit import fit_with_rows_held_back  # noqa: PLC0415
 
-    if sources.inputs is not None:
+    if sources.sent:
         if target.loaded is None:
-            raise SettingsError(["--inputs: give the gateway's settings, which name the model server"])
-        inputs = rows_to_send(sources, target)
+            raise SettingsError(["--inputs and --requests: give the gateway's settings, which name the model server"])
+        inputs, refusals = rows_to_send(sources, target), Refusals(sources.leave_out)
         warn(busy_machine())
         request = CalibrationRequest(plan.terms, plan.costs, plan.split, plan.provenance)
         with stage("Sending rows") as progress:
-            fit = asyncio.run(fit_model(target.loaded, target.model, inputs, request, progress))
+            fit, callers = asyncio.run(fit_model(target.loaded, target.model, inputs, request, progress, refusals))
+        warn(refusals.summary(inputs.rows))
         warn(doubtful_novelty(fit, input_measures(target.loaded, target.model)))
-        return fit, inputs.callers
+        return fit, callers
     samples, terms = recorded_samples(sources, target), plan.terms
     if not samples.strangers:
-        warn(["generic strangers are made of inputs, which there are none of; give --strangers to see what kinds cost"])
+        warn([_NO_INPUTS])
     if plan.costs.unit_seconds is None:
         warn(
             ["the gateway's own time was not measured; give a smaller --overhead, or --unit-ms, so that it is included"]

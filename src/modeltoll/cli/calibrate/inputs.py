@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from modeltoll.cli.calibrate.sources import NamedFile, RowSources
     from modeltoll.cli.calibrate.target import CalibrationTarget
     from modeltoll.gateway.setup.honest_rows import CalibrationInputs, RowsToSend
+    from modeltoll.gateway.setup.row_table import RowTable
     from modeltoll.pricing.fit import FitSamples
     from modeltoll.records import Leaks
 
@@ -30,14 +31,19 @@ def rows_to_send(sources: RowSources, target: CalibrationTarget) -> CalibrationI
         CalibrationError: some of the inputs are training inputs, or a file cannot be read.
         SettingsError: a kind or a caller is unknown, or the rows are no images.
     """
-    from modeltoll.gateway.setup import honest_rows  # noqa: PLC0415
+    from modeltoll.gateway.setup import honest_rows, row_files  # noqa: PLC0415
 
+    if sources.requests is not None:
+        warn(["recorded requests are sent as they are: kinds and generic strangers cannot be made of them"])
+        return honest_rows.CalibrationInputs(
+            honest=row_files.read_requests(sources.requests),
+            kinds=_files_to_send(sources.kind_files),
+            strangers=_files_to_send(sources.stranger_files),
+        )
     assert sources.inputs is not None
-    file = honest_rows.read_inputs(sources.inputs)
-    firsts = _unseen(file.rows, sources.inputs, [*sources.trained_on, *target.private])
-    rows = file.rows[firsts]
-    callers = None if file.callers is None else tuple(file.callers[row] for row in firsts.tolist())
-    shape = honest_rows.shape_of_rows(file.shape, sources.shape)
+    table = row_files.read_table(sources.inputs)
+    rows = table.take(_unseen(table, [*sources.trained_on, *target.private]))
+    shape = honest_rows.shape_of_rows(table.shape, sources.shape)
     kinds: tuple[RowsToSend, ...] = ()
     if sources.kinds is not None:
         kinds = honest_rows.corrupted_rows(sources.kinds, rows, shape, sources.kind_rows, sources.seed)
@@ -45,39 +51,36 @@ def rows_to_send(sources: RowSources, target: CalibrationTarget) -> CalibrationI
         honest=rows,
         kinds=(*kinds, *_files_to_send(sources.kind_files)),
         strangers=(*honest_rows.generic_strangers(rows, shape, sources.seed), *_files_to_send(sources.stranger_files)),
-        callers=callers,
-        known_honest=known_honest_names(sources.known_honest, callers, {}),
+        callers=rows.callers,
+        known_honest=known_honest_names(sources.known_honest, rows.callers, {}),
     )
 
 
-def _unseen(rows: Any, path: Path, private: Sequence[Path]) -> Any:
+def _unseen(table: RowTable, private: Sequence[Path]) -> Any:
     """The indices of rows without copies, after a check against the training inputs in ``private``."""
-    from modeltoll.gateway.setup.honest_rows import read_rows  # noqa: PLC0415
-    from modeltoll.pricing.leak_samples import count_training_rows, first_occurrences  # noqa: PLC0415
+    from modeltoll.gateway.setup.row_files import read_table  # noqa: PLC0415
+    from modeltoll.gateway.setup.row_table import common_rows  # noqa: PLC0415
+    from modeltoll.pricing.leak_samples import first_occurrences  # noqa: PLC0415
 
-    row_files = [file for file in private if file.suffix == ".npy"]
+    row_files = [file for file in private if file.suffix != ".npz"]  # which holds a fitted measure
     for file in row_files:
-        if known_rows := count_training_rows(rows, read_rows(file)):
+        if known_rows := common_rows(table, read_table(file)):
             raise CalibrationError(
-                f"{known_rows} of the {len(rows)} rows of {path} are also in {file}, on which the model was trained; leave them out"
+                f"{known_rows} of the {len(table)} rows of {table.source} are also in {file}, on which the model was trained; leave them out"
             )
     if not row_files:
         warn(["whether the model was trained on these rows is not known; name its training inputs with --trained-on"])
-    firsts = first_occurrences(rows)
-    if len(firsts) < len(rows):
-        warn([f"{len(rows) - len(firsts)} of the {len(rows)} honest rows are copies of others and were left out"])
+    firsts = first_occurrences(table.numbers)
+    if len(firsts) < len(table):
+        warn([f"{len(table) - len(firsts)} of the {len(table)} honest rows are copies of others and were left out"])
     return firsts
 
 
 def _files_to_send(files: Iterable[NamedFile]) -> tuple[RowsToSend, ...]:
-    from modeltoll.gateway.setup.honest_rows import RowsToSend, read_rows  # noqa: PLC0415
+    from modeltoll.gateway.setup.honest_rows import RowsToSend  # noqa: PLC0415
+    from modeltoll.gateway.setup.row_files import read_table  # noqa: PLC0415
 
-    found = []
-    for file in files:
-        if file.path.suffix != ".npy":
-            raise SettingsError([f"{file.path}: with --inputs, give rows to send, .npy"])
-        found.append(RowsToSend.of(file.name, read_rows(file.path)))
-    return tuple(found)
+    return tuple(RowsToSend.of(file.name, read_table(file.path)) for file in files)
 
 
 def recorded_samples(sources: RowSources, target: CalibrationTarget) -> FitSamples:
@@ -132,7 +135,8 @@ def _chosen(leaks: Leaks, target: CalibrationTarget) -> Leaks:
 def _further(files: Iterable[NamedFile], target: CalibrationTarget, *, honest: bool) -> dict[str, Leaks]:
     """The leaks of further files by name: of recorded ones, or measured on inputs that are sent to the model server."""
     from modeltoll.gateway.setup.calibrate import sample_leaks  # noqa: PLC0415
-    from modeltoll.gateway.setup.honest_rows import RowsToSend, read_rows  # noqa: PLC0415
+    from modeltoll.gateway.setup.honest_rows import RowsToSend  # noqa: PLC0415
+    from modeltoll.gateway.setup.row_files import read_table  # noqa: PLC0415
     from modeltoll.pricing.leak_samples import read_leaks, thief_samples  # noqa: PLC0415
 
     found: dict[str, Leaks] = {}
@@ -146,7 +150,7 @@ def _further(files: Iterable[NamedFile], target: CalibrationTarget, *, honest: b
         elif target.loaded is None:
             raise SettingsError([f"{file.path}: give the gateway's settings, so that these rows can be sent"])
         else:
-            sent.append(RowsToSend.of(file.name, read_rows(file.path)))
+            sent.append(RowsToSend.of(file.name, read_table(file.path)))
     if sent:
         with stage("Sending rows of kinds and strangers") as progress:
             leaks = asyncio.run(sample_leaks(target.loaded, target.model, sent, progress))
@@ -157,14 +161,15 @@ def _further(files: Iterable[NamedFile], target: CalibrationTarget, *, honest: b
 def thief_rows(path: Path, target: CalibrationTarget, *, inputs_given: bool) -> dict[str, Leaks]:
     """Leaks of thieves' rows by sample: of a file of leaks, or measured on inputs that are sent to the model server."""
     from modeltoll.gateway.setup.calibrate import sample_leaks  # noqa: PLC0415
-    from modeltoll.gateway.setup.honest_rows import RowsToSend, read_rows  # noqa: PLC0415
+    from modeltoll.gateway.setup.honest_rows import RowsToSend  # noqa: PLC0415
+    from modeltoll.gateway.setup.row_files import read_table  # noqa: PLC0415
     from modeltoll.pricing.leak_samples import select_measures, thief_samples  # noqa: PLC0415
 
-    if path.suffix != ".npy":
+    if path.suffix == ".npz":
         return {name: select_measures(leaks, target.measures) for name, leaks in thief_samples(path).items()}
     if not inputs_given:
-        raise SettingsError(["--thieves: inputs to send, .npy, go with --inputs; give recorded leaks, .npz"])
+        raise SettingsError(["--thieves: inputs to send go with --inputs or --requests; give recorded leaks, .npz"])
     with stage("Sending thieves' rows") as progress:
-        rows = RowsToSend.of(path.stem, read_rows(path))
+        rows = RowsToSend.of(path.stem, read_table(path))
         leaks = asyncio.run(sample_leaks(target.loaded, target.model, [rows], progress))[0]
     return {path.stem: select_measures(leaks, target.measures)}

@@ -29,6 +29,7 @@ class CalibrationOutcome:
 
     ``trials``: of kinds and callers. ``remedies``: of those who are suspected. ``strangers``: under this calibration;
     ``without_callers``: before callers' logs counted for everyone, () where they do not. ``costs``: of families of kinds.
+    ``proposed_rho``: the tolerance that would free suspects whom their own log does not; ``with_rho``: strangers under it.
     ``unpromised``: callers and how many rows they have, fewer than ``PROMISE_ROWS``. ``failures``: targets that are not met.
     ``small_classes``: predicted classes of too few rows for a kind of their own, and their rows; who sends one of them alone
     is promised nothing. ``asked_rho0``: the tax per row before it was raised.
@@ -40,6 +41,8 @@ class CalibrationOutcome:
     strangers: tuple[StrangerTrial, ...]
     without_callers: tuple[StrangerTrial, ...]
     costs: tuple[KindCost, ...]
+    proposed_rho: float | None
+    with_rho: tuple[StrangerTrial, ...]
     unpromised: tuple[tuple[str, int], ...]
     small_classes: tuple[tuple[int, int], ...]
     failures: tuple[str, ...]
@@ -63,9 +66,10 @@ def rehearsed(
     from modeltoll.pricing import rehearsal, remedies  # noqa: PLC0415
 
     calibration = fit.calibration
+    tried = fit.strangers or remedies.rarest_rows(fit.held_back[0], calibration.coordinates)
     without: tuple[StrangerTrial, ...] = ()
     if for_all:
-        without = remedies.try_strangers(calibration, fit.strangers, seed)
+        without = remedies.try_strangers(calibration, tried, seed)
         calibration = remedies.callers_for_all(calibration)
     with stage("Rehearsing kinds and callers") as progress:
         calibration, trials = rehearsal.raise_rho0(calibration, fit.held_back, seed, progress)
@@ -73,11 +77,14 @@ def rehearsed(
     suspects = [rows for rows, trial in zip(fit.held_back, trials, strict=True) if trial.suspected]
     with stage("Trying what would free suspects") as progress:
         found = remedies.remedies(calibration, suspects, fit.unmarked, seed, progress)
-    strangers = remedies.try_strangers(calibration, fit.strangers, seed)
-    costs: tuple[KindCost, ...] = ()
-    if fit.strangers:
-        with stage("Trying strangers without each kind") as progress:
-            costs = remedies.kind_costs(calibration, fit.strangers, seed, progress)
+    strangers = remedies.try_strangers(calibration, tried, seed)
+    with stage("Trying strangers without each kind") as progress:
+        costs = remedies.kind_costs(calibration, tried, seed, progress)
+    wider = max((each.rho for each in found if each.rho is not None and not each.own_log), default=None)
+    with_rho: tuple[StrangerTrial, ...] = ()
+    if wider is not None:
+        terms = replace(calibration.suspicion, rho=wider)
+        with_rho = remedies.try_strangers(replace(calibration, suspicion=terms), tried, seed)
     failures = [*_suspected_kinds(calibration, trials), *_missed_wait(calibration, p99_wait)]
     labels = {rows.name: rows.label or rows.name for rows in fit.held_back if rows.role == CALLER}
     unpromised = _unpromised(callers, labels)
@@ -88,6 +95,8 @@ def rehearsed(
         strangers=strangers,
         without_callers=without,
         costs=costs,
+        proposed_rho=wider,
+        with_rho=with_rho,
         unpromised=unpromised,
         small_classes=fit.classes.small,
         failures=tuple(failures),

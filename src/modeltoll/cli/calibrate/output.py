@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["draw_calibration", "print_outcome"]
 
 _NAMED = 20  # callers or classes without a promise that are named in one warning
+_FOUND_ROWS = 5000  # of one account, within which a stranger should be found
 _HEADINGS = (
     "honest rows held back",
     "rows",
@@ -122,7 +123,15 @@ def _kind_line(trial: KindTrial) -> tuple[str, ...]:
 def _print_strangers(outcome: CalibrationOutcome) -> None:
     """What strangers pay with all kinds, and by family what they would pay without it."""
     families = [cost.family for cost in outcome.costs]
-    headings = ("stranger", "units a row", "before suspicion", "suspected", *(f"without {name}" for name in families))
+    rho = [] if outcome.proposed_rho is None else [f"with --rho {outcome.proposed_rho:g}"]
+    headings = (
+        "stranger",
+        "units a row",
+        "before suspicion",
+        "suspected",
+        *(f"without {name}" for name in families),
+        *rho,
+    )
     lines = [
         (
             f"{trial.name}{' (generic)' if trial.generic else ''}",
@@ -130,6 +139,7 @@ def _print_strangers(outcome: CalibrationOutcome) -> None:
             f"{trial.units_before:,.1f}",
             _suspected(trial),
             *(f"{cost.strangers[place].units:,.1f}" for cost in outcome.costs),
+            *(f"{each.units:,.1f}" for each in outcome.with_rho[place : place + 1]),
         )
         for place, trial in enumerate(outcome.strangers)
     ]
@@ -168,6 +178,12 @@ def _warnings(outcome: CalibrationOutcome) -> list[str]:
         warnings.append(
             f"of {', '.join(names)} fewer than {LONG_RUN_HELD_BACK} rows were held back, too few to try 100,000 rows of one caller; "
             "give 4,000 rows of all traffic and 1,800 of a declared kind"
+        )
+    hidden = [each.name for each in outcome.strangers if each.suspected_at is None or each.suspected_at > _FOUND_ROWS]
+    if hidden:
+        warnings.append(
+            f"{', '.join(hidden)} would not be found in {_FOUND_ROWS:,} rows of one account: the columns 'without' say which "
+            "kinds hide them; more rows of these kinds, or a measure that sees such strangers, would help"
         )
     if outcome.unpromised:
         warnings.append(f"nothing is promised to callers with fewer than 1,000 rows: {_named(outcome.unpromised)}")
@@ -236,13 +252,16 @@ def _document(
         "kinds": [_kind_document(trial) for trial in outcome.kinds],
         "callers": [_kind_document(trial) for trial in outcome.callers],
         "strangers": [
-            asdict(trial) | {"units_without": {cost.family: cost.strangers[place].units for cost in outcome.costs}}
+            asdict(trial)
+            | {"units_without": {cost.family: cost.strangers[place].units for cost in outcome.costs}}
+            | {"units_with_rho": outcome.with_rho[place].units if outcome.with_rho else None}
             for place, trial in enumerate(outcome.strangers)
         ],
         "strangers_without_callers": [asdict(trial) for trial in outcome.without_callers],
         "would_free": [asdict(remedy) for remedy in outcome.remedies],
         "not_promised": [{"name": name, "rows": rows} for name, rows in outcome.unpromised],
         "classes_not_promised": [{"class": label, "rows": rows} for label, rows in outcome.small_classes],
+        "proposed_rho": outcome.proposed_rho,
         "proposals": _proposals(outcome),
         "failures": list(outcome.failures),
     }

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from modeltoll.errors import SettingsError
 
-__all__ = ["ALL_CALLERS", "NamedFile", "RowSources", "named_files", "seconds_with_unit"]
+__all__ = ["ALL_CALLERS", "NamedFile", "RowSources", "leaves_out", "named_files", "seconds_with_unit"]
 
 ALL_CALLERS = "all"
 
@@ -23,10 +23,10 @@ class NamedFile:
 
 @dataclass(frozen=True, slots=True)
 class RowSources:
-    """Where rows come from: one of ``inputs``, ``leaks`` and ``from_ledger``, and what is added to them.
+    """Where rows come from: one of ``inputs``, ``requests``, ``leaks`` and ``from_ledger``, and what is added to them.
 
-    ``kinds``: a list of corruptions for ``inputs``; ``kind_rows``: honest rows that each is applied to. ``kind_files``,
-    ``stranger_files``: rows to send (.npy) or recorded leaks (.npz). ``known_honest``: callers, or ``ALL_CALLERS``. ``shape``:
+    ``leave_out``: whether rows that the model server refuses are left out. ``kinds``: a list of corruptions for ``inputs``; ``kind_rows``: honest rows that each is applied to. ``kind_files``,
+    ``stranger_files``: rows to send, or recorded leaks (.npz). ``known_honest``: callers, or ``ALL_CALLERS``. ``shape``:
     of an image, if rows are flat.
     """
 
@@ -41,21 +41,29 @@ class RowSources:
     known_honest: tuple[str, ...] = ()
     shape: str | None = None
     seed: int = 0
+    requests: Path | None = None
+    leave_out: bool = False
 
     def __post_init__(self) -> None:
-        if sum((self.inputs is not None, self.leaks is not None, self.from_ledger)) != 1:
-            raise SettingsError(["calibrate: give one of --inputs, --leaks and --from-ledger"])
+        given = (self.inputs is not None, self.requests is not None, self.leaks is not None, self.from_ledger)
+        if sum(given) != 1:
+            raise SettingsError(["calibrate: give one of --inputs, --requests, --leaks and --from-ledger"])
         if self.kinds is not None and self.inputs is None:
             raise SettingsError(
                 [
-                    "--kinds changes inputs, which recorded leaks and the log do not have: give --inputs, or --kind NAME=rows.npy"
+                    "--kinds changes inputs, which recorded requests, recorded leaks and the log do not have: give --inputs, or --kind NAME=rows.npy"
                 ]
             )
 
     @property
+    def sent(self) -> bool:
+        """Whether rows are sent to the model server."""
+        return self.inputs is not None or self.requests is not None
+
+    @property
     def description(self) -> str:
         """For the provenance of the calibration; empty of the log."""
-        return str(self.inputs or self.leaks or "")
+        return str(self.inputs or self.requests or self.leaks or "")
 
 
 def named_files(texts: list[str] | None, option: str, *, need_name: bool) -> tuple[NamedFile, ...]:
@@ -76,6 +84,17 @@ def named_files(texts: list[str] | None, option: str, *, need_name: bool) -> tup
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise SettingsError([f"{option}: {', '.join(twice)} is there twice"])
     return tuple(found)
+
+
+def leaves_out(text: str) -> bool:
+    """Whether refused rows are left out.
+
+    Raises:
+        SettingsError: neither ``stop`` nor ``leave-out``.
+    """
+    if text not in ("stop", "leave-out"):
+        raise SettingsError([f"--refused: write stop or leave-out, not {text!r}"])
+    return text == "leave-out"
 
 
 def seconds_with_unit(text: str, option: str) -> float:

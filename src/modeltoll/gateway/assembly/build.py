@@ -222,15 +222,11 @@ def _build_gates(
 
 def _register_gauges(metrics: GatewayMetrics, upstream: BoundedUpstream, components: Components) -> None:
     api_keys, watches = components.api_keys, components.file_watches
-    metrics.register_gauge("upstream_inside", "Requests that are with the model server", lambda: upstream.active)
-    metrics.register_gauge("upstream_waiting", "Requests that wait for the model server", lambda: upstream.waiting)
-    metrics.register_gauge(
-        "key_files_broken",
-        "Files of keys that cannot be used as they are now",
-        lambda: sum(watch.invalid for watch in watches),
-    )
+    metrics.register_gauge("upstream_inside", lambda: upstream.active)
+    metrics.register_gauge("upstream_waiting", lambda: upstream.waiting)
+    metrics.register_gauge("key_files_broken", lambda: sum(watch.invalid for watch in watches))
     if api_keys:
-        metrics.register_gauge("keys", "Keys of the key file that are in force", lambda: api_keys.valid_count)
+        metrics.register_gauge("keys", lambda: api_keys.valid_count)
 
 
 def _publish_tariffs(metrics: GatewayMetrics, gates: Mapping[str, Gate]) -> None:

@@ -49,19 +49,11 @@ def build_shared_resources(settings: Settings, ledger: Ledger, workers: int = 1)
     )
     metrics = GatewayMetrics()
     if audit is not None:
-        metrics.register_gauge("audit_broken", "1 while the audit log cannot be written", lambda: audit.failing)
-        metrics.register_gauge(
-            "audit_lost_lines", "Lines of the audit log that could not be written", lambda: audit.lost_lines
-        )
+        metrics.register_gauge("audit_broken", lambda: audit.failing)
+        metrics.register_counter("audit_lost_lines_total", lambda: audit.lost_lines)
     state = ServerState(settings_loaded_at=time.time())
-    metrics.register_gauge(
-        "settings_broken", "1 while the settings file cannot be used as it is", lambda: state.settings_invalid
-    )
-    metrics.register_gauge(
-        "settings_settled_seconds",
-        "When the settings in force were read, since the epoch",
-        lambda: state.settings_loaded_at,
-    )
+    metrics.register_gauge("settings_broken", lambda: state.settings_invalid)
+    metrics.register_gauge("settings_loaded_timestamp_seconds", lambda: state.settings_loaded_at)
     recorder = RequestRecorder(time.time, NameHasher(key), audit, tracer)
     return SharedResources(ledger, metrics, recorder, state, workers)
 

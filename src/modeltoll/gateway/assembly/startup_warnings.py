@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from modeltoll.gateway.core.request import SHADOW
 from modeltoll.gateway.protocols.registry import PROTOCOLS
+from modeltoll.gateway.settings.environment import read_environment
 from modeltoll.pricing.conformal_tariff import ConformalTariff
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ __all__ = ["startup_warnings"]
 
 def startup_warnings(settings: Settings, tariffs: Mapping[str, Tariff]) -> tuple[str, ...]:
     """One sentence per warning."""
-    warnings = []
+    warnings = [*read_environment(os.environ, type(settings)).warnings]
     if not settings.secrets:
         warnings.append("secrets: none is set; tokens of redeem mode are valid only at this gateway, until it stops")
     for name, tariff in tariffs.items():

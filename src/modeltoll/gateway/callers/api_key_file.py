@@ -12,10 +12,12 @@ import os
 import secrets
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
-from pydantic import AwareDatetime, Field, ValidationError, field_validator
+from pydantic import AwareDatetime, Field, TypeAdapter, ValidationError, field_validator
+from pydantic_core import from_json
 
 from modeltoll.errors import ModeltollError, SettingsError
 from modeltoll.files import replace_atomically
@@ -43,6 +45,7 @@ _PREFIX = "mt_"  # lets secret scanners recognise a key of ours
 _KEY_BYTES = 32
 _ID_DIGITS = 8
 _MODE = 0o600
+_SLICE = 500  # keys that are checked at a time, in some milliseconds
 
 
 class KeyFileError(ModeltollError):
@@ -88,6 +91,9 @@ class KeyDocument(SettingsPart):
         return keys
 
 
+_records = TypeAdapter(tuple[KeyRecord, ...])
+
+
 def draw_key() -> tuple[str, str]:
     """A new random key of 256 bits, which is shown once and not stored, and its hash."""
     key = _PREFIX + secrets.token_urlsafe(_KEY_BYTES)
@@ -107,9 +113,24 @@ def read_keys(path: Path) -> KeyDocument:
             [f"{path}: cannot be read: {error.strerror}; modeltoll keys create makes a key file"]
         ) from None
     try:
-        return KeyDocument.model_validate_json(text)
+        return _document_of(text)
     except ValidationError as error:
         raise SettingsError([f"{path}: {fault}" for fault in errors_of(error, "the file")]) from None
+
+
+def _document_of(text: bytes) -> KeyDocument:
+    """The document of a file's text, checked in slices, so that a large one does not hold up requests in other threads.
+
+    Raises:
+        ValidationError: it is not a key file; names every error at once.
+    """
+    try:
+        document = from_json(text)
+        lines = document["keys"]
+        slices = [_records.validate_python(lines[start : start + _SLICE]) for start in range(0, len(lines), _SLICE)]
+        return KeyDocument.model_validate(document | {"keys": tuple(chain.from_iterable(slices))})
+    except (ValueError, TypeError, KeyError):  # a ValidationError is a ValueError; here it names places in a slice
+        return KeyDocument.model_validate_json(text)
 
 
 def change_keys(path: Path, change: Callable[[KeyDocument], KeyDocument]) -> KeyDocument:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import logging
 import math
 import re
 from dataclasses import dataclass
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import jwt
 
-from modeltoll.errors import CallerRefused, SettingsError
+from modeltoll.errors import CallerRefused
+from modeltoll.gateway.callers.verification_keys import VerificationKeys, read_verification_keys
 from modeltoll.gateway.file_watch import FileWatch
 
 if TYPE_CHECKING:
@@ -20,15 +21,14 @@ if TYPE_CHECKING:
     from modeltoll.gateway.callers.identify import Tier
     from modeltoll.records import Caller
 
-__all__ = ["SYMMETRIC", "JwtCredentials", "JwtPolicy", "read_verification_keys"]
+__all__ = ["JwtCredentials", "JwtPolicy"]
 
-SYMMETRIC = "HS256"
-MIN_SECRET_BYTES = 32
+log = logging.getLogger("modeltoll.gateway")
+
 _TOKEN_PATTERN = re.compile(r"[\w-]+\.[\w-]+\.[\w-]*", re.ASCII)
 _MAX_TOKEN = 8192  # characters
 _MAX_SUBJECT = 200  # characters
 _ORGANISATION = re.compile(r"[\w.@-]{1,64}")
-_NO_KEY_ID = ""  # the identifier of a key without one: of a secret, or of a file with a single key
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,47 +48,6 @@ class JwtPolicy:
     organisation_claim: str | None = None
 
 
-def read_verification_keys(path: Path, algorithms: tuple[str, ...]) -> Mapping[str, Any]:
-    """The keys of a file, by key identifier: a JWK set, a public key in PEM, or, for HS256, the secret itself.
-
-    Raises:
-        SettingsError: the file cannot be read, holds no key for these algorithms, or holds a private key.
-    """
-    try:
-        text = path.read_bytes()
-    except OSError as error:
-        raise SettingsError([f"{path}: cannot be read: {error.strerror}"]) from None
-    try:
-        keys = _parse_jwk_set(text) if text.lstrip().startswith(b"{") else {_NO_KEY_ID: text.strip()}
-        prepared = {name: _prepare(key, algorithms) for name, key in keys.items()}
-    except (jwt.PyJWTError, ValueError, TypeError, KeyError):  # their messages may show the key
-        raise SettingsError([f"{path}: holds no key for {', '.join(algorithms)}"]) from None
-    if any(hasattr(key, "private_bytes") for key in prepared.values()):
-        raise SettingsError(
-            [f"{path}: holds a private key; the gateway needs the public one, and should have no other"]
-        )
-    if any(isinstance(key, bytes) and len(key) < MIN_SECRET_BYTES for key in prepared.values()):
-        raise SettingsError(
-            [f"{path}: the secret is shorter than {MIN_SECRET_BYTES} bytes: openssl rand -hex {MIN_SECRET_BYTES}"]
-        )
-    return prepared
-
-
-def _parse_jwk_set(text: bytes) -> dict[str, Any]:
-    document = json.loads(text)
-    return {str(key.key_id or _NO_KEY_ID): key.key for key in jwt.PyJWKSet.from_dict(document).keys}
-
-
-def _prepare(key: Any, algorithms: tuple[str, ...]) -> Any:
-    """The key in the form that the first matching algorithm uses."""
-    for name in algorithms:
-        try:
-            return jwt.get_algorithm_by_name(name).prepare_key(key)
-        except (jwt.PyJWTError, ValueError, TypeError):
-            continue
-    raise ValueError("the key fits none of these algorithms")
-
-
 class JwtCredentials:
     """Identifies callers by their tokens. ``clock`` gives seconds since the epoch.
 
@@ -99,7 +58,7 @@ class JwtCredentials:
     def __init__(
         self, policy: JwtPolicy, tiers: Mapping[str, Tier], keys: bytes | Path, clock: Callable[[], float]
     ) -> None:
-        self._keys: Mapping[str, Any] = {} if isinstance(keys, Path) else {_NO_KEY_ID: keys}
+        self._keys = VerificationKeys() if isinstance(keys, Path) else VerificationKeys.of_secret(keys)
         self._path = keys if isinstance(keys, Path) else None
         self.file_watch = FileWatch(self._path, self._load, "the file of keys for tokens") if self._path else None
         self._policy = policy
@@ -119,7 +78,11 @@ class JwtCredentials:
 
     def _load(self) -> None:
         assert self._path is not None  # only the file watch calls this
-        self._keys = read_verification_keys(self._path, self._policy.algorithms)
+        keys = read_verification_keys(self._path, self._policy.algorithms)
+        if keys.ignored != self._keys.ignored:
+            for reason in keys.ignored:
+                log.warning("%s: %s", self._path, reason)
+        self._keys = keys
 
     def _claims(self, token: str) -> dict[str, Any]:
         """The claims of a token, after its signature, issuer and audience are verified."""
@@ -128,23 +91,37 @@ class JwtCredentials:
             _refuse(f"it is longer than {_MAX_TOKEN} characters")
         try:
             header = jwt.get_unverified_header(token)
-            if "crit" in header:
-                _refuse("it asks for an extension (crit)")
-            key = self._keys.get(_NO_KEY_ID) or self._keys.get(str(header.get("kid", _NO_KEY_ID)))
-            if key is None:
-                _refuse("no key of that id is known")
-            claims: dict[str, Any] = jwt.decode(
-                token,
-                key,
-                algorithms=list(policy.algorithms),
-                issuer=policy.issuer,
-                audience=policy.audience,
-                # _check_times checks the times, by the injected clock
-                options={"require": self._required(), "verify_exp": False, "verify_nbf": False, "verify_iat": False},
-            )
         except (jwt.PyJWTError, ValueError, TypeError, RecursionError) as error:
             raise _refusal(repr(error)) from None
-        return claims
+        if "crit" in header:
+            _refuse("it asks for an extension (crit)")
+        candidates = self._keys.candidates(header.get("kid"), header.get("alg"))
+        if not candidates:
+            _refuse("no key of that id and algorithm is known")
+        for number, candidate in enumerate(candidates, 1):
+            try:
+                claims: dict[str, Any] = jwt.decode(
+                    token,
+                    candidate.key,
+                    algorithms=list(candidate.algorithms),
+                    issuer=policy.issuer,
+                    audience=policy.audience,
+                    # _check_times checks the times, by the injected clock
+                    options={
+                        "require": self._required(),
+                        "verify_exp": False,
+                        "verify_nbf": False,
+                        "verify_iat": False,
+                    },
+                )
+            except jwt.InvalidSignatureError as error:
+                if number == len(candidates):
+                    raise _refusal(repr(error)) from None
+            except (jwt.PyJWTError, ValueError, TypeError, RecursionError) as error:
+                raise _refusal(repr(error)) from None
+            else:
+                return claims
+        raise AssertionError("there is a last candidate")
 
     def _required(self) -> list[str]:
         policy = self._policy

@@ -31,7 +31,7 @@ _CALLERS = frozenset((400, 404, 409, 413, 415, 422, 429, 499, 503, 504))  # stat
 _CHALLENGES = frozenset((401, 403))  # for the caller where an application asks its own callers for credentials
 _OPERATORS = frozenset((401, 402, 403, 405, 407))
 _REDIRECTS = range(300, 400)
-_BUSY = {529: 503, 410: 404}  # statuses for which clients know a common one
+_SAME_AS = {529: 503, 410: 404}  # statuses for which clients know a common one
 _MOST_ERROR_BYTES = 64 << 10  # of a body that is searched for a text
 _TEXT_CHARACTERS = 300
 _FRACTION = re.compile(r"\d*\.\d{3,}(?:[eE][+-]?\d+)?|\d+(?:\.\d*)?[eE][+-]?\d+")
@@ -79,8 +79,8 @@ class RefusedAnswers:
         if status == _OK:
             self._reported = None
             return answer
-        if status in _CALLERS or status in _BUSY or (self._terms.own_application and status in _CHALLENGES):
-            raise self._refusal(answer, _BUSY.get(status, status), path)
+        if status in _CALLERS or status in _SAME_AS or (self._terms.own_application and status in _CHALLENGES):
+            raise self._refusal(answer, _SAME_AS.get(status, status), path)
         self.check_passing(answer, path)
         if 400 <= status < 500 and status != 408:  # no client knows more of these than that the request is at fault
             raise self._refusal(answer, 400, path)

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modeltoll.errors import AnswerError, RequestError
+from modeltoll.errors import AnswerError
 from modeltoll.evidence_records import EvidenceState
 from modeltoll.gateway.core.credit import DEFAULT_CREDIT, CreditTerms
 from modeltoll.gateway.core.padding import MOST_BYTES
 from modeltoll.gateway.core.refused_answers import DEFAULT_REFUSALS
 from modeltoll.gateway.protocols.protocol import JSON
 from modeltoll.gateway.upstream.upstream import NO_HEAD
-from modeltoll.leak.measure import LARGEST_INPUT, clean_measure, input_width
+from modeltoll.leak.measure import check_readable, clean_measure
 from modeltoll.names import EMBEDDINGS
 from modeltoll.records import Account, Leaks
 
@@ -132,16 +132,12 @@ class ServedModel:
         """Read a request, and check that the measures can read its rows, before the model server is asked.
 
         Raises:
-            RequestError: it cannot be read, its rows are of another width than the measures' private data, or a measure
-                cannot read so large a number.
+            RequestError: it cannot be read, or a measure of inputs cannot read its rows (``check_readable``).
         """
         parsed = self.protocol.read(body, self.service, content_type)
-        if parsed.inputs is not None and self.service.kind != EMBEDDINGS:  # whose measures read the answer's vectors
-            for width in filter(None, map(input_width, self.measures)):
-                if parsed.inputs.shape[1] != width:
-                    raise RequestError(f"a row has {parsed.inputs.shape[1]} numbers where the model takes {width}")
-                if parsed.inputs.size and max(parsed.inputs.max(), -parsed.inputs.min()) > LARGEST_INPUT:
-                    raise RequestError("the inputs hold a number that is too large")
+        if self.service.kind != EMBEDDINGS:  # whose measures read the answer's vectors
+            for measure in self.measures:
+                check_readable(measure, parsed.inputs)
         return parsed
 
     @property

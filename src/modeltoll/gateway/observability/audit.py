@@ -38,7 +38,7 @@ _JOIN_SECONDS = 5.0  # how long a stopping gateway waits for a disk that hangs
 class AuditRecord:
     """The outcome of one request. ``who`` is the hash of the caller's name, empty where no caller was identified.
 
-    ``at`` is in seconds since the epoch, ``seconds`` is the duration, ``work`` is in reference seconds. ``mode`` is the
+    ``at`` is in seconds since the epoch, ``request_seconds`` is the duration, ``work_seconds`` are reference seconds. ``mode`` is the
     mode in the ledger's log, ``redeemed``, or empty where nothing was priced. ``error`` is the class of the error.
     ``reason`` says why shadow mode answered the request without measuring it.
     """
@@ -48,18 +48,21 @@ class AuditRecord:
     method: str
     route: str
     status: int
-    seconds: float
+    request_seconds: float
     model: str = ""
     rows: int = 0
     mode: str = ""
-    work: float = 0.0
+    work_seconds: float = 0.0
     suspected: bool = False
     error: str = ""
     reason: str = ""
 
     def line(self) -> bytes:
         """The line of the file."""
-        members = asdict(self) | {"seconds": round(self.seconds, 6), "work": round(self.work, 9)}
+        members = asdict(self) | {
+            "request_seconds": round(self.request_seconds, 6),
+            "work_seconds": round(self.work_seconds, 9),
+        }
         return json.dumps(members, separators=(",", ":")).encode() + b"\n"
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from modeltoll.gateway.observability.metric_catalogue import METRICS, PREFIX
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -20,14 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["GatewayMetrics"]
 
-_WORK_BUCKETS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000)
-_DRIFT = {
-    "log_evidence": "Natural logarithm of the evidence that honest traffic is not what the tariff was made for",
-    "log_threshold": "The log evidence at which a single caller would be suspected",
-    "mean_units": "Mean price, in units and without surcharges, of all but exempt callers; at most 1 is promised",
-    "detected": "1 where that traffic is unlike the rows that the tariff was calibrated on",
-}
-_REQUEST_BUCKETS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5)
+_DRIFT = ("log_evidence", "log_threshold", "mean_units", "detected")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,76 +46,57 @@ class GatewayMetrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        self._requests = self._counter("requests", "Requests by how they ended", "model", "mode")
-        self._rows = self._counter("rows", "Rows answered", "model")
-        self._work = self._histogram(
-            "work_seconds", "Expected reference seconds of a request's toll", _WORK_BUCKETS, "model"
-        )
-        self._suspected = self._counter("suspected_requests", "Requests of callers under suspicion", "model")
-        self._new_suspects = self._counter("new_suspects", "Callers that came under suspicion", "model")
-        self._long_standing = self._counter(
-            "long_standing_suspects", "Callers of long standing that came under suspicion", "model"
-        )
-        self._recent_suspects = self._gauge(
-            "suspected_callers",
-            "Callers under suspicion at their latest request, of the last 24 hours and of this process",
-            "model",
-        )
-        self._unmeasured = self._counter(
-            "unmeasured_requests", "Requests that shadow mode answered without measuring them", "model", "reason"
-        )
-        self._refusals = self._counter("refusals", "Requests that ended in an error", "error")
-        self._redemptions = self._counter("redemptions", "Answers handed over for a token and its solution")
-        self._upstream_retries = self._counter(
-            "upstream_retries", "Requests sent again because the model server closed a kept connection"
-        )
-        self._without_ledger = self._counter("without_ledger", "Answers priced while the ledger did not answer")
-        self._seconds = self._histogram(
-            "request_seconds",
-            "Time from a request's last byte to its answer, the model server's time included",
-            _REQUEST_BUCKETS,
-            "model",
-        )
-        self._unit = self._gauge("unit_seconds", "Work of an average honest row", "model")
+        self._requests = self._counter("requests_total")
+        self._rows = self._counter("rows_total")
+        self._work = self._histogram("work_seconds")
+        self._unmeasured = self._counter("unmeasured_requests_total")
+        self._suspected = self._counter("suspected_requests_total")
+        self._new_suspects = self._counter("new_suspects_total")
+        self._long_standing = self._counter("long_standing_suspects_total")
+        self._recent_suspects = self._gauge("suspected_callers")
+        self._refusals = self._counter("refusals_total")
+        self._redemptions = self._counter("redemptions_total")
+        self._upstream_retries = self._counter("upstream_retries_total")
+        self._without_ledger = self._counter("without_ledger_total")
+        self._seconds = self._histogram("request_seconds")
+        self._unit = self._gauge("unit_seconds")
         self._model_metrics: dict[tuple[str, str], _ModelMetrics] = {}
         self._callback_gauges: dict[str, Gauge] = {}
+        self._callback_counters: dict[str, tuple[Counter, Callable[[], float], float]] = {}
         self._monitors: dict[str, tuple[Sequence[_CellLabels], DriftMonitor]] = {}
         self._suspect_monitors: dict[str, SuspectMonitor] = {}
-        self._drift = {name: self._gauge(f"drift_{name}", text, "model") for name, text in _DRIFT.items()}
-        self._g = self._gauge("g", "Exponent g of the active tariff, where it is chosen automatically", "model")
-        self._p_values = self._counter(
-            "p_values",
-            "New rows of all but exempt callers, by measure of the evidence and by the bin of their p-value",
-            "model",
-            "measure",
-            "p",
-        )
-        self._unit_at_minimum = self._gauge(
-            "unit_at_minimum",
-            "1 where the gateway's own time exceeds the unit and a stated minimum is used instead",
-            "model",
-        )
+        self._drift = [self._gauge(f"drift_{name}") for name in _DRIFT]
+        self._g = self._gauge("g")
+        self._p_values = self._counter("p_values_total")
+        self._unit_at_minimum = self._gauge("unit_at_minimum")
 
-    def _counter(self, name: str, text: str, *labels: str) -> Counter:
-        return Counter(f"modeltoll_{name}", text, labels, registry=self._registry)
+    def _counter(self, name: str) -> Counter:
+        metric = METRICS[name]
+        return Counter(PREFIX + name, metric.text, metric.labels, registry=self._registry)
 
-    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
-        return Gauge(f"modeltoll_{name}", text, labels, registry=self._registry)
+    def _gauge(self, name: str) -> Gauge:
+        metric = METRICS[name]
+        return Gauge(PREFIX + name, metric.text, metric.labels, registry=self._registry)
 
-    def _histogram(self, name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
-        return Histogram(f"modeltoll_{name}", text, labels, buckets=buckets, registry=self._registry)
+    def _histogram(self, name: str) -> Histogram:
+        metric = METRICS[name]
+        return Histogram(PREFIX + name, metric.text, metric.labels, buckets=metric.buckets, registry=self._registry)
 
-    def register_gauge(self, name: str, text: str, value: Callable[[], float]) -> None:
-        """Add a gauge whose value is read when the metrics are. A gauge of the same name gets the new function."""
+    def register_gauge(self, name: str, value: Callable[[], float]) -> None:
+        """Add a gauge of the catalogue whose value is read when the metrics are, or give it a new function."""
         gauge = self._callback_gauges.get(name)
         if gauge is None:
-            gauge = self._callback_gauges[name] = self._gauge(name, text)
+            gauge = self._callback_gauges[name] = self._gauge(name)
         gauge.set_function(value)
+
+    def register_counter(self, name: str, value: Callable[[], float]) -> None:
+        """Add a counter of the catalogue, whose value, which never falls, is read when the metrics are."""
+        self._callback_counters[name] = self._counter(name), value, 0.0
 
     def clear_models(self) -> None:
         """Remove the gauges of all models, before those of a new configuration are set. Counters keep their values."""
         self._monitors, self._suspect_monitors = {}, {}
-        for gauge in (self._unit, self._unit_at_minimum, self._g, self._recent_suspects, *self._drift.values()):
+        for gauge in (self._unit, self._unit_at_minimum, self._g, self._recent_suspects, *self._drift):
             gauge.clear()
 
     def set_unit(self, model: str, unit_seconds: float, *, at_minimum: bool) -> None:
@@ -147,7 +123,7 @@ class GatewayMetrics:
         for model, (labels, monitor) in list(self._monitors.items()):  # a reload may change them meanwhile
             reading = monitor.reading()
             values = (reading.log_evidence, reading.log_threshold, reading.mean_units, float(reading.drifted))
-            for gauge, value in zip(self._drift.values(), values, strict=True):
+            for gauge, value in zip(self._drift, values, strict=True):
                 gauge.labels(model).set(value)
             if monitor.g is not None:
                 self._g.labels(model).set(monitor.g)
@@ -161,6 +137,12 @@ class GatewayMetrics:
             self._new_suspects.labels(model).inc(counts.new)
             self._long_standing.labels(model).inc(counts.long_standing)
             self._recent_suspects.labels(model).set(counts.recent)
+
+    def _update_counters(self) -> None:
+        for name, (counter, value, counted) in self._callback_counters.items():
+            now = value()
+            counter.inc(now - counted)
+            self._callback_counters[name] = counter, value, now
 
     def count_request(self, model: str, result: GateResult, seconds: float) -> None:
         """Count a request that the gate handled in ``seconds``."""
@@ -198,4 +180,5 @@ class GatewayMetrics:
         """The metrics in Prometheus' text format."""
         self._update_drift()
         self._update_suspects()
+        self._update_counters()
         return generate_latest(self._registry)

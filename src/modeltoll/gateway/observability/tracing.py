@@ -52,11 +52,11 @@ class RequestSpan:
                 "http.request.method": record.method,
                 "http.route": record.route,
                 "http.response.status_code": record.status,
-                "modeltoll.caller": record.who,
+                "modeltoll.who": record.who,
                 "modeltoll.model": record.model,
                 "modeltoll.rows": record.rows,
                 "modeltoll.mode": record.mode,
-                "modeltoll.work_seconds": record.work,
+                "modeltoll.work_seconds": record.work_seconds,
                 "modeltoll.suspected": record.suspected,
             }
         )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from starlette.responses import Response
 
 from modeltoll.errors import ModeltollError
+from modeltoll.gateway.observability.metric_catalogue import METRICS, PREFIX
 from modeltoll.gateway.upstream.http_upstream import HttpOptions, HttpUpstream
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["METRICS_PATH", "WorkerMetricsApp", "merge_metrics"]
 
 METRICS_PATH = "/metrics"
+_WORKERS = METRICS["workers"]
 _MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _WORKER_TIMEOUT = 2.0  # seconds
 _SAMPLE = re.compile(r"([A-Za-z_:][\w:]*)(?:\{(.*)\})? (.+)")
@@ -72,8 +74,9 @@ class WorkerMetricsApp:
             return
         pages = await asyncio.gather(*map(_metrics_page, self._workers))
         answered = {number: page for number, page in enumerate(pages) if page is not None}
-        head = "# HELP modeltoll_workers Workers whose metrics are on this page\n# TYPE modeltoll_workers gauge\n"
-        body = f"{head}modeltoll_workers {len(answered)}\n{merge_metrics(answered)}"
+        name, text = PREFIX + _WORKERS.name, _WORKERS.text
+        head = f"# HELP {name} {text}\n# TYPE {name} {_WORKERS.kind}\n"
+        body = f"{head}{name} {len(answered)}\n{merge_metrics(answered)}"
         await Response(body, media_type=_MEDIA_TYPE)(scope, receive, send)
 
 

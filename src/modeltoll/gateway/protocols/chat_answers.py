@@ -150,8 +150,11 @@ def measured_tokens(choice: dict[str, Any], note: ChatNote, service: ServiceDesc
     if (table.sum(axis=1) > 1 + _ROUNDING).any():
         raise AnswerError("the log-probabilities of a token sum to more than 1")
     if _shown_bytes(_message(choice), note, service) > covered:
+        calls = not tokens and not any(has_value(_message(choice).get(name)) for name in _TEXT)
         raise AnswerError(
-            "the model server's answer shows more than the tokens that it has log-probabilities of",
+            "the model server gives no log-probabilities of calls of tools, which the price is made of: leave 'tools' out"
+            if calls
+            else "the model server's answer shows more than the tokens that it has log-probabilities of",
             private="the server must report log-probabilities of tool calls, reasoning and refusals too",
         )
     return np.minimum(table, 1.0)
@@ -160,16 +163,24 @@ def measured_tokens(choice: dict[str, Any], note: ChatNote, service: ServiceDesc
 def _known(token: object) -> list[float]:
     """The probabilities that are known of one token: of the most probable ones, and its own if it is not one of them."""
     shown = token.get("top_logprobs") if isinstance(token, dict) else None
-    if not isinstance(token, dict) or not isinstance(shown, list) or not 0 < len(shown) <= MOST:
+    if not isinstance(token, dict) or not isinstance(shown, list) or not 0 < len(shown) <= MOST + 1:
         raise AnswerError("the model server's answer has no log-probabilities for a token")
-    known = list(map(_probability, shown))
+    known = [0.0 if _is_impossible(item) else _probability(item) for item in shown]
     for item in shown:
         _check_token(item)
         if item.get("top_logprobs"):
             raise AnswerError(_SHOWS_MORE)
     _check_token(token)
     own = _probability(token)
-    return known if own in known else [*known, own]
+    known = known if own in known else [*known, own]
+    if len(known) > MOST + 1:
+        raise AnswerError(_SHOWS_MORE)
+    return known
+
+
+def _is_impossible(item: object) -> bool:
+    """Whether a log-probability is null, as some servers write minus infinity, which JSON has not."""
+    return isinstance(item, dict) and "logprob" in item and item["logprob"] is None
 
 
 def _check_token(token: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from modeltoll.gateway.protocols.protocol import ServiceDescription
 
-__all__ = ["declared_output", "declared_row_outputs"]
+__all__ = ["declared_output", "declared_row_outputs", "only_member"]
 
 
 def declared_output(outputs: Mapping[str, Any], service: ServiceDescription) -> Any:
@@ -28,6 +28,20 @@ def declared_output(outputs: Mapping[str, Any], service: ServiceDescription) -> 
             private="let the model server send the measured output only, or list the others in output.unmeasured",
         )
     return outputs[service.output]
+
+
+def only_member(document: object, member: str, service: ServiceDescription) -> Any:
+    """The member of an answer that holds its predictions; beside it stand only ``service.unmeasured`` ones.
+
+    Raises:
+        AnswerError: it is missing, or there is another member.
+    """
+    if not isinstance(document, dict) or not {member, *service.unmeasured} >= document.keys() >= {member}:
+        raise AnswerError(
+            f"the model server's answer must hold {member!r} and nothing else",
+            private="let the model server send nothing beside it, or list the other members in output.unmeasured",
+        )
+    return document[member]
 
 
 def declared_row_outputs(rows: object, service: ServiceDescription) -> object:

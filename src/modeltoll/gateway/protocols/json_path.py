@@ -12,7 +12,7 @@ from jmespath.exceptions import JMESPathError
 
 from modeltoll.errors import AnswerError, RequestError, SettingsError
 from modeltoll.gateway.protocols.protocol import JSON, ParsedRequest, Routes, ServiceDescription
-from modeltoll.gateway.protocols.rows import classification_evidence, parsed_request
+from modeltoll.gateway.protocols.rows import classification_evidence, named_rows, parsed_request
 from modeltoll.gateway.protocols.strict_json import canonical, error_text_at, load_answer, load_request
 
 if TYPE_CHECKING:
@@ -106,7 +106,18 @@ class JsonPath:
     def ask(self, inputs: Floats, metadata: bytes, service: ServiceDescription) -> bytes:
         """The rows at the expression's place, where that is a member of the request, or the whole of it."""
         del metadata, service
-        rows = inputs[0].tolist() if self._one else inputs.tolist()
+        return self._asking(inputs[0].tolist() if self._one else inputs.tolist())
+
+    def ask_values(
+        self, columns: tuple[str, ...], rows: list[list[Any]], metadata: bytes, service: ServiceDescription
+    ) -> bytes:
+        """The rows at the same place: objects of named columns where the settings declare inputs, else lists or values."""
+        del metadata
+        several = len(rows[0]) > 1 or len(service.inputs) == 1
+        found = named_rows(columns if several or self._inputs_at == _WHOLE else (), rows)
+        return self._asking(found[0] if self._one else found)
+
+    def _asking(self, rows: object) -> bytes:
         if self._inputs_at == _WHOLE:
             return msgspec.json.encode(rows)
         if not _MEMBER.fullmatch(self._inputs_at):

@@ -27,6 +27,7 @@ _LOGITS, _PROBABILITIES = "logits", "probabilities"
 _FUNCTIONS = {"softmax": _PROBABILITIES, "none": _LOGITS}  # ``function_to_apply``: what the scores then are
 _MEMBERS = ("inputs", "parameters", "raw_scores", "truncate", "truncation_direction")
 _PARAMETERS = ("function_to_apply", "top_k")
+_PAIR = 2  # texts
 _SIDES = ("Left", "Right", "left", "right")
 _PAIR_BYTES = len('{"label": , "score": }, ')
 
@@ -43,12 +44,12 @@ def _display(document: dict[str, Any], parameters: dict[str, Any], service: Serv
     """The display options, which are checked."""
     function, raw, shown = (
         parameters.get("function_to_apply"),
-        document.get("raw_scores", False),
+        document.get("raw_scores"),
         parameters.get("top_k"),
     )
     if function is not None and (not isinstance(function, str) or function not in _FUNCTIONS):
         raise RequestError("'function_to_apply' is not softmax or none")
-    if not isinstance(raw, bool):
+    if raw is not None and not isinstance(raw, bool):
         raise RequestError("'raw_scores' is not true or false")
     if shown is not None and (type(shown) is not int or shown < 1):
         raise RequestError("'top_k' is not a number of labels")
@@ -94,8 +95,9 @@ class LabelLists(PlainErrors, TextProtocol):
     """``{"inputs": text or texts}`` in, ``[{"label": ..., "score": ...}]`` out, one list per text."""
 
     name = "labels"
+    text_member, names_model = "inputs", False
     routes = Routes(
-        infer=("/predict", "/models/{model}"), pass_through=("/health", "/info"), metadata=None, ready="/health"
+        infer=("/predict", "/models/{model}", "/"), pass_through=("/health", "/info"), metadata=None, ready="/health"
     )
 
     def read(self, body: bytes, service: ServiceDescription, content_type: str = JSON) -> ParsedRequest:
@@ -117,8 +119,10 @@ class LabelLists(PlainErrors, TextProtocol):
         rows, document = len(parsed.fingerprints), load_answer(answer)
         if not isinstance(document, list):
             raise AnswerError("the model server's answer is not a list")
-        single = rows == 1 and all(isinstance(item, dict) for item in document)  # one text: its list may stand bare
-        lists = [_pairs(row) for row in ([document] if single else document)]
+        bare = rows <= _PAIR and all(isinstance(item, dict) for item in document)  # of one text, or of one pair
+        lists = [_pairs(row) for row in ([document] if bare else document)]
+        if rows == _PAIR and bare:  # a server that reads two texts as one pair: what it shows counts for each of them
+            lists = lists * rows
         if len(lists) != rows:
             raise AnswerError("the model server's answer does not have one list of labels per input")
         if not all(lists):

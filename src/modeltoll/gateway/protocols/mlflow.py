@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from modeltoll.errors import AnswerError, RequestError
-from modeltoll.gateway.protocols.declared_outputs import declared_row_outputs
+from modeltoll.errors import RequestError
+from modeltoll.gateway.protocols.declared_outputs import declared_row_outputs, only_member
 from modeltoll.gateway.protocols.protocol import JSON, ParsedRequest, Routes, ServiceDescription
 from modeltoll.gateway.protocols.request_members import other_members
 from modeltoll.gateway.protocols.rows import (
@@ -26,6 +26,7 @@ __all__ = ["MlflowScoring"]
 
 _SPLIT, _RECORDS, _INSTANCES, _INPUTS = _FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 _PARAMS = "params"
+_KEYS = frozenset((int, float, str))  # of an index
 
 
 def _split(frame: object, service: ServiceDescription) -> list[Any]:
@@ -36,8 +37,10 @@ def _split(frame: object, service: ServiceDescription) -> list[Any]:
     if not isinstance(data, list) or not all(isinstance(row, list) for row in data):
         raise RequestError(f"the 'data' of {_SPLIT!r} is not a list of rows")
     check_row_limit(len(data), service)
-    if index is not None and (not isinstance(index, list) or [*map(type, index)] != [int] * len(data)):
-        raise RequestError(f"the 'index' of {_SPLIT!r} is not one whole number per row")
+    if index is not None and (
+        not isinstance(index, list) or len(index) != len(data) or not _KEYS.issuperset(map(type, index))
+    ):
+        raise RequestError(f"the 'index' of {_SPLIT!r} is not one number or text per row")
     if columns is None:
         return data
     if not isinstance(columns, list) or not all(type(column) in (str, int) for column in columns):
@@ -53,9 +56,13 @@ def _records(frame: object) -> list[Any]:
     """The rows of a data frame in pandas' records form."""
     if not isinstance(frame, list) or not all(isinstance(row, dict) for row in frame):
         raise RequestError(f"{_RECORDS!r} is not a list of objects")
-    if len({frozenset(row) for row in frame}) > 1:
-        raise RequestError(f"the rows of {_RECORDS!r} do not all have the same columns")
-    return frame
+    columns = dict.fromkeys(name for row in frame for name in row)  # what a row lacks is missing, as pandas has it
+    return [{name: row.get(name) for name in columns} for row in frame]
+
+
+def _has_list(columns: dict[str, Any]) -> bool:
+    """Whether columns are several rows: one of them is a list."""
+    return any(isinstance(column, list) for column in columns.values())
 
 
 class MlflowScoring:
@@ -83,16 +90,16 @@ class MlflowScoring:
             rows = _split(given, service)
         elif forms[0] == _RECORDS:
             rows = _records(given)
+        elif isinstance(given, str) or (isinstance(given, dict) and given and not _has_list(given)):
+            rows = [given]
         else:
             rows = columns_as_rows(given, service)
         return parsed_request(rows, service, context)
 
     def evidence(self, parsed: ParsedRequest, answer: Answer, service: ServiceDescription) -> Evidence:
         """The predictions: rows of scores, or objects of named columns."""
-        document = load_answer(answer)
-        if not isinstance(document, dict) or document.keys() != {"predictions"}:
-            raise AnswerError("the model server's answer must hold 'predictions' and nothing else")
-        return classification_evidence(parsed, declared_row_outputs(document["predictions"], service), service)
+        found = only_member(load_answer(answer), "predictions", service)
+        return classification_evidence(parsed, declared_row_outputs(found, service), service)
 
     def ask(self, inputs: Floats, metadata: bytes, service: ServiceDescription) -> bytes:
         """The form of tensors, or of split frames where there are as many declared inputs as numbers in a row."""
@@ -104,6 +111,16 @@ class MlflowScoring:
             named = zip(service.inputs, parts, strict=True)
             return msgspec.json.encode({_INPUTS: {declared.name: part.tolist() for declared, part in named}})
         return msgspec.json.encode({_INPUTS: inputs.tolist()})
+
+    def ask_values(
+        self, columns: tuple[str, ...], rows: list[list[Any]], metadata: bytes, service: ServiceDescription
+    ) -> bytes:
+        """A split frame of named columns; rows without names in the form of tensors."""
+        del metadata
+        names = columns or tuple(one.name for one in service.inputs if len(service.inputs) == len(rows[0]))
+        if names:
+            return msgspec.json.encode({_SPLIT: {"columns": names, "data": rows}})
+        return msgspec.json.encode({_INPUTS: rows})
 
     def error(self, message: str) -> bytes:
         """``{"error_code": ..., "message": message}``."""

@@ -88,6 +88,8 @@ def _check_shown(answer: _Answer, service: ServiceDescription) -> None:
         for name, value in (parameters or {}).items():
             if name in service.unmeasured:
                 continue
+            if value is None:
+                continue
             if name not in _SHOWN_PARAMETERS or not isinstance(value, bool | int | str):
                 raise ValueError(f"holds the parameter {name!r}, which is not measured; list it in output.unmeasured")
             if isinstance(value, str) and len(value) > _MODEL_CHARACTERS:
@@ -111,13 +113,16 @@ def _ranked(items: list[str], rows: int, shown: int, classes: int) -> Floats:
     return table
 
 
-def _table(output: _Tensor, rows: int, data: object) -> Floats:
+def _table(output: _Tensor, rows: int, data: object, *, batched: bool) -> Floats:
     """An output's numbers, one line per row of the request.
 
     Raises:
         ValueError: another number of rows, more than one further dimension, or not numbers.
     """
     shape = tuple(output.shape[: DIMENSIONS + 1])
+    if not batched:
+        shape = (1, *shape)
+        data = [data] if isinstance(data, list) and data and isinstance(data[0], list) else data
     further = [length for length in shape[1:] if length != 1]
     if shape[:1] != (rows,) or len(shape) > DIMENSIONS or len(further) > 1 or min(shape) < 1:
         raise ValueError(f"is of shape {list(shape)}")
@@ -191,7 +196,7 @@ class OpenInference(PlainErrors):
     def _scores(self, output: _Tensor, data: object, parsed: ParsedRequest, service: ServiceDescription) -> Floats:
         rows = len(parsed.fingerprints)
         if not isinstance(parsed.note, int) or output.datatype != TEXT:  # servers without the extension show them all
-            table = _table(output, rows, data)
+            table = _table(output, rows, data, batched=service.batched)
             return classification_scores(table, service)
         assert service.classes is not None  # or the request had been refused
         items = [item.decode() for item in texts(data, (rows * parsed.note,))]
@@ -204,26 +209,73 @@ class OpenInference(PlainErrors):
 
         The rows of several tensors are split as the service declares its inputs.
         """
-        try:
-            described = {one.name: one for one in _metadata.decode(metadata).inputs}
-        except (ValueError, RecursionError) as error:  # msgspec.DecodeError is a ValueError
-            raise AnswerError("the model's metadata is not of the protocol", private=str(error)) from None
+        described = _described(metadata)
         names = [declared.name for declared in service.inputs] or list(described)
         if len(names) != 1 and not service.inputs:
             raise AnswerError("the model takes several inputs; declare them with the setting inputs")
         if described.keys() != set(names) or any(one.datatype not in NUMERIC for one in described.values()):
             raise AnswerError(
-                "the model does not take the declared tensors of numbers; give the requests' leaks instead"
+                "the model does not take the declared tensors of numbers; give rows of its inputs by name, or recorded requests (--requests)"
             )
-        tables = split_rows(inputs, service.inputs)
-        bodies = [_described_tensor(described[name], table) for name, table in zip(names, tables, strict=True)]
+        tables = split_rows(inputs if service.batched else inputs[:1], service.inputs)
+        bodies = [
+            _described_tensor(described[name], table, batched=service.batched)
+            for name, table in zip(names, tables, strict=True)
+        ]
         return msgspec.json.encode({"inputs": bodies, "outputs": [{"name": service.output}]})
 
+    def ask_values(
+        self, columns: tuple[str, ...], rows: list[list[Any]], metadata: bytes, service: ServiceDescription
+    ) -> bytes:
+        """One tensor for each named column, typed as the metadata says; values without names are those of the one tensor."""
+        described = _described(metadata)
+        if len(described) == 1 and not set(columns) & described.keys():
+            one = next(iter(described.values()))
+            shape = [len(rows), *(one.shape[1:] if -1 not in one.shape[1:] else (len(rows[0]),))]
+            data = [value for row in rows for value in row]
+            tensors = [{"name": one.name, "shape": shape, "datatype": one.datatype, "data": data}]
+        elif set(columns) == described.keys():
+            tensors = [
+                _value_tensor(described[name], values)
+                for name, values in zip(columns, zip(*rows, strict=True), strict=True)
+            ]
+        else:
+            raise AnswerError(f"the rows do not have exactly the model's inputs {', '.join(described)}")
+        return msgspec.json.encode({"inputs": tensors, "outputs": [{"name": service.output}]})
 
-def _described_tensor(described: _TensorMetadata, rows: Floats) -> dict[str, Any]:
+
+def _described(metadata: bytes) -> dict[str, _TensorMetadata]:
+    """The inputs of the model by name.
+
+    Raises:
+        AnswerError: the metadata do not describe them.
+    """
+    try:
+        return {one.name: one for one in _metadata.decode(metadata).inputs}
+    except (ValueError, RecursionError) as error:  # msgspec.DecodeError is a ValueError
+        raise AnswerError("the model's metadata is not of the protocol", private=str(error)) from None
+
+
+def _value_tensor(described: _TensorMetadata, values: tuple[Any, ...]) -> dict[str, Any]:
+    """A tensor of one value, or one list of values, a row."""
+    wide = isinstance(values[0], list)
+    data = [item for value in values for item in value] if wide else list(values)
+    if described.datatype == TEXT:
+        data = [value if isinstance(value, str) or value is None else str(value) for value in data]
+    further = [len(values[0])] if wide else [1] * (len(described.shape) - 1)
+    return {
+        "name": described.name,
+        "shape": [len(values), *further],
+        "datatype": described.datatype,
+        "data": data,
+    }
+
+
+def _described_tensor(described: _TensorMetadata, rows: Floats, *, batched: bool) -> dict[str, Any]:
     """A tensor of these rows as the metadata describe it."""
-    further = described.shape[1:]
-    shape = [len(rows), *(further if -1 not in further else rows.shape[1:])]
+    further = described.shape[1:] if batched else described.shape
+    row = further if -1 not in further else list(rows.shape[1:])
+    shape = [len(rows), *row] if batched else row
     whole = described.datatype not in BROKEN
     data = (rows.astype(np.int64) if whole else rows).reshape(-1).tolist()
     return {"name": described.name, "shape": shape, "datatype": described.datatype, "data": data}

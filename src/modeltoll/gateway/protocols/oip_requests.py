@@ -128,7 +128,7 @@ def read_inference_request(head: bytes, tail: BinaryTail | None, service: Servic
         raise RequestError(f"'id' is not a text of at most {MAX_ID} characters")
     if len(tensors) > max(len(service.inputs), _MAX_INPUTS):
         raise RequestError(f"the request has {len(tensors)} inputs, which is too many")
-    check_row_limit(_shape(tensors[0])[0], service)
+    check_row_limit(_row_shape(tensors[0], service)[0], service)
     widths = {declared.name: declared.width for declared in service.inputs}
     read = [_tensor(tensor, tail, service, widths) for tensor in tensors]
     if tail is not None:
@@ -213,11 +213,16 @@ def _shape(tensor: dict[str, Any]) -> tuple[int, ...]:
     return tuple(shape)
 
 
+def _row_shape(tensor: dict[str, Any], service: ServiceDescription) -> tuple[int, ...]:
+    """The shape of a tensor with its rows as the first dimension."""
+    return _shape(tensor) if service.batched else (1, *_shape(tensor))
+
+
 def _tensor(
     tensor: dict[str, Any], tail: BinaryTail | None, service: ServiceDescription, widths: dict[str, int | None]
 ) -> InputTensor:
     """One input, with its data in JSON or its part of the raw bytes. ``widths`` are the declared ones, by name."""
-    name, datatype, shape = tensor.get("name"), tensor.get("datatype"), _shape(tensor)
+    name, datatype, shape = tensor.get("name"), tensor.get("datatype"), _row_shape(tensor, service)
     if not isinstance(name, str) or not check_text(name):
         raise RequestError("an input has no 'name'")
     check_width(math.prod(shape[1:]), widths.get(name))
@@ -230,6 +235,8 @@ def _tensor(
         if tail is None or "data" in tensor:
             raise RequestError(f"{SIZE!r} is for a request of raw tensors, and in place of 'data'")
         data = tail.take(size)
+    elif not service.batched and isinstance(data, list) and data and isinstance(data[0], list):
+        data = [data]
     return InputTensor(name, datatype, shape, codec + more, read_rows(data, datatype, shape))
 
 

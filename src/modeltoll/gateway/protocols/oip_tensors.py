@@ -49,6 +49,7 @@ _EXACT = 2**53  # whole numbers up to here are exact as floats of 64 bits
 _BF16_SHIFT = 16  # BF16 is the upper half of FP32
 _LENGTH_BYTES = 4
 _NUMBERS, _TEXTS = frozenset((bool, int, float)), frozenset((str,))
+_MISSING = frozenset((*_NUMBERS, type(None)))  # in a tensor of floats null is a missing value, NaN
 
 
 class BinaryTail:
@@ -163,16 +164,16 @@ def _values(data: object, datatype: str, shape: tuple[int, ...]) -> NDArray[Any]
     elif datatype == "BF16":
         raise ValueError("is of BF16, which is sent as raw bytes only")
     elif datatype in BROKEN:
-        sent = np.array(flattened(data, shape, _NUMBERS), dtype=np.float64)
+        sent = np.array(flattened(data, shape, _MISSING), dtype=np.float64)
         with np.errstate(over="ignore"):
             read = sent.astype(NUMERIC[datatype])
     else:
         return _whole(flattened(data, shape, _NUMBERS), datatype)
     if datatype not in BROKEN:
         return read
-    if not np.isfinite(read).all():
+    if np.isinf(read).any():
         raise ValueError(f"holds a number that is no {datatype}, or not finite")
-    return read.astype(np.float64) + 0.0  # + 0.0: minus zero has the same fingerprint
+    return np.where(np.isnan(read), np.nan, read).astype(np.float64) + 0.0  # + 0.0: minus zero has the same fingerprint
 
 
 def _whole(items: list[Any], datatype: str) -> NDArray[Any]:

@@ -34,7 +34,7 @@ from modeltoll.gateway.protocols.openai_shape import OpenAIErrors, numbered
 from modeltoll.gateway.protocols.protocol import JSON, ParsedRequest, Routes, ServiceDescription
 from modeltoll.gateway.protocols.rows import check_row_limit
 from modeltoll.gateway.protocols.strict_json import load_object
-from modeltoll.gateway.protocols.text_inputs import TextProtocol, check_model
+from modeltoll.gateway.protocols.text_inputs import TextProtocol, check_model, only_texts
 from modeltoll.records import Evidence
 
 if TYPE_CHECKING:
@@ -91,7 +91,11 @@ class OpenAIChat(OpenAIErrors, TextProtocol):
 
     name = "openai-chat"
     routes = Routes(
-        infer=("/v1/chat/completions",), pass_through=("/v1/models", "/health"), metadata=None, ready="/v1/models"
+        infer=("/v1/chat/completions",),
+        pass_through=("/v1/models", "/health"),
+        metadata=None,
+        ready="/v1/models",
+        query=("api-version",),
     )
 
     def read(self, body: bytes, service: ServiceDescription, content_type: str = JSON) -> ParsedRequest:
@@ -114,6 +118,14 @@ class OpenAIChat(OpenAIErrors, TextProtocol):
             strip=partial(_stripped, asked),
             answer_bound=answer_bound(document, choices, asked),
         )
+
+    def ask_values(
+        self, columns: tuple[str, ...], rows: list[list[Any]], metadata: bytes, service: ServiceDescription
+    ) -> bytes:
+        """A chat of one turn of the user's."""
+        del columns, metadata
+        turns = [{"role": "user", "content": text} for text in only_texts(rows)]
+        return msgspec.json.encode({"model": service.served_as or service.model, "messages": turns})
 
     def evidence(self, parsed: ParsedRequest, answer: Answer, service: ServiceDescription) -> Evidence:
         """The tokens of each completion."""

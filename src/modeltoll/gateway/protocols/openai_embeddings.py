@@ -63,7 +63,11 @@ class OpenAIEmbeddings(OpenAIErrors, TextProtocol):
 
     name = "openai-embeddings"
     routes = Routes(
-        infer=("/v1/embeddings",), pass_through=("/v1/models", "/health"), metadata=None, ready="/v1/models"
+        infer=("/v1/embeddings",),
+        pass_through=("/v1/models", "/health"),
+        metadata=None,
+        ready="/v1/models",
+        query=("api-version",),
     )
 
     def read(self, body: bytes, service: ServiceDescription, content_type: str = JSON) -> ParsedRequest:

@@ -86,6 +86,8 @@ def numbered(document: object, member: str, rows: int) -> list[dict[str, Any]]:
     found = document.get(member) if isinstance(document, dict) else None
     if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
         raise AnswerError(f"the model server's answer has no list of objects called {member!r}")
+    if len(found) == rows and not any("index" in item for item in found):
+        return found  # some servers write none, and keep the order
     if sorted(index for item in found if type(index := item.get("index")) is int) != list(range(rows)):
         raise AnswerError(f"the model server's answer does not have one of {member!r} per input")
     if len(found) != rows:

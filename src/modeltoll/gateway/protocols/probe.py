@@ -41,7 +41,9 @@ _ROWS = 4
 class DiscoveredModel:
     """A model that can be put behind a gateway. ``guessed`` says what no answer confirmed; empty: nothing is guessed.
 
-    ``inputs`` are the model's named inputs in its order, where its description lists them.
+    ``inputs`` are the model's named inputs in its order, where its description lists them. ``json_path`` are the members of
+    that section of the settings, ``unmeasured`` members beside the scores that show a label, and ``tolerance`` is what the
+    scores that were seen need; None: the default is enough.
     """
 
     model: str
@@ -53,6 +55,9 @@ class DiscoveredModel:
     others: tuple[str, ...] = ()
     guessed: str = ""
     inputs: tuple[DeclaredInput, ...] = ()
+    json_path: tuple[tuple[str, object], ...] = ()
+    unmeasured: tuple[str, ...] = ()
+    tolerance: float | None = None
 
     @property
     def setting(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from modeltoll.leak.scores import TOLERANCE
 
@@ -145,6 +145,17 @@ class ServingProtocol(Protocol):
 
         Raises:
             AnswerError: the metadata cannot be used, or the protocol does not take rows of numbers.
+        """
+
+    def ask_values(
+        self, columns: tuple[str, ...], rows: list[list[Any]], metadata: bytes, service: ServiceDescription
+    ) -> bytes:
+        """A request for the declared output of rows of JSON values, texts and None for missing ones among them.
+
+        ``columns`` names the values of a row; () where they have no names.
+
+        Raises:
+            AnswerError: the protocol does not take such rows.
         """
 
     def error(self, message: str) -> bytes:

@@ -31,6 +31,7 @@ __all__ = [
     "columns_as_rows",
     "fingerprint",
     "label_evidence",
+    "named_rows",
     "parsed_request",
     "score_table",
     "split_rows",
@@ -38,8 +39,10 @@ __all__ = [
 
 _DEPTH = 32  # of a row's nesting
 _EXACT = 2.0**53  # whole numbers below are exact as floats of 64 bits
-_NUMBERS, _SCORES = frozenset((bool, int, float)), frozenset((int, float))
+_SCORES = frozenset((int, float))
+_VALUES = frozenset((bool, int, float, type(None)))  # numbers, and missing ones
 _BASE64 = "b64"
+_URL_SAFE = str.maketrans("-_", "+/")
 
 
 def check_row_limit(rows: int, service: ServiceDescription) -> None:
@@ -75,15 +78,15 @@ def check_width(width: int, declared: int | None) -> None:
 
 
 def parsed_request(rows: object, service: ServiceDescription, context: bytes = b"") -> ParsedRequest:
-    """Rows of nested numbers, or of texts, base64 objects, nulls and named columns, in any mixture but of one shape.
+    """Rows of nested numbers and missing values (null or NaN), or of texts, base64 objects and named columns, in any mixture.
 
     Rows of named columns are read in the order of ``service.inputs``. Where none are declared, only rows of one column
     are numbers for the measures: nothing says in which order the model reads several. ``context`` holds what else the
     model reads of the request. Rows without names are read in the order in which they stand.
 
     Raises:
-        RequestError: not a list of rows, too many, of different shapes, of other columns or widths than those declared,
-            or with a number that is not finite.
+        RequestError: not a list of rows, too many, of other columns or widths than those declared, or with a number that
+            is not finite.
     """
     if not isinstance(rows, list):
         raise RequestError("the request's rows are not a list")
@@ -138,20 +141,21 @@ def _encoded(rows: list[Any]) -> tuple[list[bytes], Floats | None]:
     if numbers is None:
         return [canonical(_with_base64(row, 0)) for row in rows], None
     head = b"numbers" + canonical(shape)
-    exact = np.abs(numbers).max(axis=1, initial=0.0) < _EXACT
+    exact = (np.abs(numbers) < _EXACT).all(axis=1)  # False for a row with a missing value: null and NaN are two values
     if exact.all():
         return [head + row.tobytes() for row in numbers], numbers
     return [
-        head + line.tobytes() if small else canonical(row)
-        for row, line, small in zip(rows, numbers, exact, strict=True)
+        head + line.tobytes() if plain else canonical(row)
+        for row, line, plain in zip(rows, numbers, exact, strict=True)
     ], numbers
 
 
 def _numeric(rows: list[Any]) -> tuple[Floats | None, list[int]]:
-    """Rows (rows, dimensions) where every item is a number, and the shape of a row; None where one is not.
+    """Rows (rows, dimensions) where every item is a number or missing (NaN), and the shape of a row; None where one is not,
+    and where rows are ragged, as lists of token numbers are.
 
     Raises:
-        RequestError: rows of numbers that are ragged, or with one that is not finite.
+        RequestError: a number that is not finite, or too large.
     """
     items, shape = rows, []
     for _ in range(_DEPTH):
@@ -159,24 +163,25 @@ def _numeric(rows: list[Any]) -> tuple[Floats | None, list[int]]:
         if kinds != {list}:
             break
         if len(set(map(len, items))) != 1:
-            if _NUMBERS.issuperset(map(type, chain.from_iterable(items))):
-                raise RequestError("the request's rows are not all of one shape")
             return None, []
         shape.append(len(items[0]))
         items = list(chain.from_iterable(items))
-    if not items or not _NUMBERS.issuperset(kinds):
+    if not items or not _VALUES.issuperset(kinds):
         return None, []
     try:
-        numbers = np.array(items, dtype=np.float64)
+        numbers = np.array(items, dtype=np.float64)  # null is NaN
     except OverflowError:
         raise RequestError("a row holds a number that is too large") from None
-    if not np.isfinite(numbers).all():
+    if np.isinf(numbers).any():
         raise RequestError("a row holds a number that is not finite")
     return (numbers + 0.0).reshape(len(rows), -1), shape  # + 0.0: minus zero has the same fingerprint
 
 
 def _with_base64(value: Any, depth: int) -> Any:
-    """A row whose base64 values are checked, and written in the one way in which their bytes are."""
+    """A row whose base64 values are checked, and written in the one way in which their bytes are.
+
+    They may also be unpadded, in lines, or of the alphabet for URLs.
+    """
     if depth > _DEPTH:
         raise RequestError("a row is nested too deeply")
     if isinstance(value, list):
@@ -186,10 +191,14 @@ def _with_base64(value: Any, depth: int) -> Any:
     if _BASE64 not in value:
         return {name: _with_base64(item, depth + 1) for name, item in value.items()}
     text = value[_BASE64] if len(value) == 1 else None
+    plain = "".join(text.split()).translate(_URL_SAFE).rstrip("=") if isinstance(text, str) else "?"
+    plain += "=" * (-len(plain) % 4)
     try:
-        raw = base64.b64decode(text if isinstance(text, str) else "?", validate=True)
+        raw = base64.b64decode(plain, validate=True)
     except ValueError:  # binascii.Error is one
         raise RequestError("a value called 'b64' is not base64") from None
+    if text != plain:
+        return value  # as it is written: servers do not all read line breaks and other alphabets alike
     return {_BASE64: base64.b64encode(raw).decode()}
 
 
@@ -221,6 +230,13 @@ def split_rows(inputs: Floats, declared: Sequence[DeclaredInput]) -> list[Floats
     if min(widths) < 1 or sum(widths) != inputs.shape[1]:
         raise AnswerError(f"the widths of the setting inputs do not sum to the {inputs.shape[1]} numbers of a row")
     return np.split(inputs, np.cumsum(widths)[:-1], axis=1)
+
+
+def named_rows(columns: Sequence[str], rows: list[list[Any]]) -> list[Any]:
+    """Rows as objects of named values; without names as lists, or where a row has one value as that value."""
+    if columns:
+        return [dict(zip(columns, row, strict=True)) for row in rows]
+    return [row[0] if len(row) == 1 else row for row in rows]
 
 
 def score_table(rows: object, count: int) -> Floats:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from modeltoll.records import Answer
 
 __all__ = [
+    "BYTE_ORDER_MARK",
     "ERROR_TEXT_CHARACTERS",
     "any_error_text",
     "canonical",
@@ -44,6 +45,10 @@ def _no_constant(token: str) -> float:
     raise RequestError(f"the request holds {token}, which is not JSON")
 
 
+def _missing(constant: str) -> float:
+    return math.nan if constant == "NaN" else _no_constant(constant)
+
+
 def _float(digits: str) -> float:
     return float(digits)
 
@@ -52,30 +57,36 @@ def _int(digits: str) -> int:
     return int(digits)
 
 
-_strict = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
-# The decoder is written in C, and other threads wait until it is done, unless it calls functions of Python now and then.
-_strict_large = json.JSONDecoder(
-    object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_float, parse_int=_int
+# A decoder is written in C, and other threads wait until it is done, unless it calls functions of Python now and then: the
+# second of each pair is for large bodies.
+_answers, _requests = (
+    (
+        json.JSONDecoder(object_pairs_hook=_unique, parse_constant=constant),
+        json.JSONDecoder(object_pairs_hook=_unique, parse_constant=constant, parse_float=_float, parse_int=_int),
+    )
+    for constant in (_no_constant, _missing)
 )
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # before JSON that some editors and shells have written
 _LARGE_BYTES = 256 << 10  # some 30 ms of decoding
 
 
-def _decode(body: bytes) -> Any:
-    """The document of a body; raises as the decoder does."""
-    return (_strict_large if len(body) > _LARGE_BYTES else _strict).decode(body.decode("utf-8"))
+def _decode(body: bytes, decoders: tuple[json.JSONDecoder, json.JSONDecoder]) -> Any:
+    """The document of a body, which may begin with a byte order mark; raises as the decoder does."""
+    return decoders[len(body) > _LARGE_BYTES].decode(body.removeprefix(BYTE_ORDER_MARK).decode("utf-8"))
 
 
 def load_request(body: bytes) -> Any:
-    """Strict JSON: UTF-8 without a byte order mark, nothing behind it, no member twice, no NaN or Infinity.
+    """Strict JSON: UTF-8, nothing behind it, no member twice, no Infinity.
 
-    Numbers and texts are checked where they are read, by ``canonical`` or by their types: Python reads ``1e999`` as
+    NaN, which Python's clients write for a missing value, is the float of that name. A byte order mark before the JSON is
+    left out. Numbers and texts are checked where they are read, by ``canonical`` or by their types: Python reads ``1e999`` as
     infinity and half a surrogate pair as a character.
 
     Raises:
         RequestError: it is not.
     """
     try:
-        return _decode(body)
+        return _decode(body, _requests)
     except (ValueError, RecursionError):
         raise RequestError("the request is not JSON") from None
 
@@ -109,6 +120,8 @@ def check_text(text: str) -> str:
 def canonical(value: object) -> bytes:
     """The canonical bytes of a JSON value: equal for equal values, integers exact, 1.0 written as 1, names sorted.
 
+    NaN is a value of its own, which equals itself.
+
     Raises:
         RequestError: nested too deeply, a text that is not Unicode, or a number that is not finite or that 64 bits do
             not hold.
@@ -128,7 +141,7 @@ def _normal(value: Any, depth: int) -> Any:
             raise RequestError(_TOO_LARGE)
         return value
     if isinstance(value, float):
-        if not math.isfinite(value):
+        if math.isinf(value):
             raise RequestError(_TOO_LARGE)
         return int(value) if value.is_integer() and _SMALLEST <= value <= _LARGEST else value
     if isinstance(value, dict):
@@ -143,7 +156,7 @@ def load_json_answer(body: bytes) -> Any:
         AnswerError: it is not JSON, repeats a member, or holds NaN or Infinity.
     """
     try:
-        return _decode(body)
+        return _decode(body, _answers)
     except (ValueError, RecursionError, RequestError) as error:
         raise AnswerError("the model server's answer is not JSON", private=str(error)) from None
 

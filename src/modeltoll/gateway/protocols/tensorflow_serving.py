@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from modeltoll.errors import AnswerError, RequestError
-from modeltoll.gateway.protocols.declared_outputs import declared_output, declared_row_outputs
+from modeltoll.errors import RequestError
+from modeltoll.gateway.protocols.declared_outputs import declared_output, declared_row_outputs, only_member
 from modeltoll.gateway.protocols.plain_errors import PlainErrors
 from modeltoll.gateway.protocols.protocol import JSON, ParsedRequest, Routes, ServiceDescription
 from modeltoll.gateway.protocols.request_members import other_members
-from modeltoll.gateway.protocols.rows import classification_evidence, columns_as_rows, parsed_request, split_rows
+from modeltoll.gateway.protocols.rows import (
+    classification_evidence,
+    columns_as_rows,
+    named_rows,
+    parsed_request,
+    split_rows,
+)
 from modeltoll.gateway.protocols.strict_json import canonical, load_answer, load_object
 
 if TYPE_CHECKING:
@@ -58,9 +64,7 @@ class TensorFlowServing(PlainErrors):
         """The declared output; where rows or outputs have no names, the whole of it."""
         document = load_answer(answer)
         member = "outputs" if parsed.note == _COLUMNS else "predictions"
-        if not isinstance(document, dict) or document.keys() != {member}:
-            raise AnswerError(f"the model server's answer must hold {member!r} and nothing else")
-        found = document[member]
+        found = only_member(document, member, service)
         rows = declared_output(found, service) if isinstance(found, dict) else declared_row_outputs(found, service)
         return classification_evidence(parsed, rows, service)
 
@@ -73,3 +77,10 @@ class TensorFlowServing(PlainErrors):
         rows = zip(*(column.tolist() for column in columns), strict=True)
         names = [declared.name for declared in service.inputs]
         return msgspec.json.encode({_ROWS: [dict(zip(names, row, strict=True)) for row in rows]})
+
+    def ask_values(
+        self, columns: tuple[str, ...], rows: list[list[Any]], metadata: bytes, service: ServiceDescription
+    ) -> bytes:
+        """Row form; a row of one value is that value, without its name where the model has one input."""
+        del metadata
+        return msgspec.json.encode({_ROWS: named_rows(columns if len(service.inputs) != 1 else (), rows)})

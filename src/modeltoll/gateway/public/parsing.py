@@ -16,6 +16,7 @@ from modeltoll.gateway.callers.identify import RequestIdentity
 from modeltoll.gateway.core.request import SHADOW
 from modeltoll.gateway.core.unmeasured import CONTENT_TYPE, VERSION
 from modeltoll.gateway.protocols.protocol import JSON
+from modeltoll.gateway.protocols.strict_json import BYTE_ORDER_MARK
 from modeltoll.puzzle.registry import PUZZLES
 
 if TYPE_CHECKING:
@@ -248,7 +249,7 @@ def addressed_gate(gates: Sequence[Gate], body: bytes) -> Gate:
     if len(gates) == 1:
         return gates[0]
     try:
-        model = _named.decode(body).model
+        model = _named.decode(body.removeprefix(BYTE_ORDER_MARK)).model
     except (ValueError, RecursionError):  # msgspec.DecodeError is a ValueError
         model = ""
     for gate in gates:

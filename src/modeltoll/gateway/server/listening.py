@@ -105,6 +105,6 @@ def _remove_abandoned(path: str) -> None:
 
 
 def _cannot_listen(setting: str, address: str, error: OSError) -> SettingsError:
-    is_port = not address.startswith("unix:")
-    reason = taken_by(address) if is_port and error.errno == errno.EADDRINUSE else error.strerror or error
+    taken = error.errno == errno.EADDRINUSE and not address.startswith("unix:")
+    reason = taken_by(address) if taken else error.strerror or error
     return SettingsError([f"{setting}: cannot listen on {address}: {reason}; choose another"])

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from modeltoll.gateway.settings.field_types import HashedKey, Person, Proxy, WideIPv4, WideIPv6, each_once
+from modeltoll.gateway.settings.secret_text import SecretText
 from modeltoll.gateway.settings.served_models import SettingsPart
 
 __all__ = [
@@ -102,7 +103,7 @@ class JwtSettings(SettingsPart):
         None,
         description="The issuer's public key in PEM or its JWK set; for `HS256` the secret. It is read again when it changes.",
     )
-    secret: SecretStr | None = Field(
+    secret: SecretText | None = Field(
         None,
         min_length=32,
         description="The secret of `HS256`, 32 characters or more, instead of `key_file`. Set it in the environment: `MODELTOLL_CALLERS__JWT__SECRET`.",

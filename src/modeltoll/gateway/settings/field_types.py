@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    model_validator,
+)
 
 from modeltoll.errors import SettingsError
+from modeltoll.gateway.settings.secret_text import SecretText
 
 if TYPE_CHECKING:
     from modeltoll.plugins import Registry
@@ -37,6 +47,7 @@ __all__ = [
     "each_once",
     "header_name",
     "known_in",
+    "without_nulls",
 ]
 
 _SHA256_HEX = re.compile(r"[0-9a-f]{64}")
@@ -50,6 +61,19 @@ class SettingsPart(BaseModel):
     """A section: frozen, and without unknown names."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, given: Any) -> Any:
+        """Settings that are null count as not given, as templates write them."""
+        return without_nulls(given, cls) if isinstance(given, Mapping) else given
+
+
+def without_nulls(given: Mapping[Any, Any], settings: type[BaseModel]) -> dict[Any, Any]:
+    """The members without those that are null and have a default."""
+    fields = settings.model_fields
+    optional = {name for name, field in fields.items() if not field.is_required()}
+    return {name: value for name, value in given.items() if value is not None or name not in optional}
 
 
 def _address(text: str) -> str:
@@ -110,12 +134,6 @@ def _model_name(text: str) -> str:
     return text
 
 
-def _hashed(text: str) -> str:
-    if not _SHA256_HEX.fullmatch(text):
-        raise ValueError("is not a SHA-256 in hexadecimal; make one with: printf %s KEY | sha256sum")
-    return text
-
-
 def _secret(secret: SecretStr) -> SecretStr:
     if not _SHA256_HEX.fullmatch(secret.get_secret_value()):
         raise ValueError(f"is not {_KEY_BYTES} random bytes in hexadecimal: openssl rand -hex {_KEY_BYTES}")
@@ -145,8 +163,8 @@ RootPath = Annotated[str, AfterValidator(_root_path)]
 ModelName = Annotated[str, AfterValidator(_model_name)]
 VersionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 UrlPath = Annotated[str, AfterValidator(_url_path)]
-HashedKey = Annotated[str, AfterValidator(_hashed)]
-Secret = Annotated[SecretStr, AfterValidator(_secret)]
+HashedKey = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Secret = Annotated[SecretText, AfterValidator(_secret)]
 QueryName = Annotated[str, StringConstraints(pattern=r"^[^\s&=;#%+]{1,64}$")]
 Person = Annotated[str, StringConstraints(pattern=r"^[\w.@-]{1,64}$")]  # a key's name, or an organisation's
 WideIPv4 = Annotated[

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from modeltoll.gateway.settings.body_limits import DEFAULT_BODIES, largest_redemption
 from modeltoll.gateway.settings.callers import CallerSettings
+from modeltoll.gateway.settings.environment import NESTED, PREFIX, EnvironmentSource
 from modeltoll.gateway.settings.field_types import (
     Address,
     HeaderName,
@@ -22,6 +23,7 @@ from modeltoll.gateway.settings.field_types import (
     each_once,
 )
 from modeltoll.gateway.settings.operation import OperationSettings, OperatorToken, is_loopback
+from modeltoll.gateway.settings.secret_text import TextOrFile
 from modeltoll.gateway.settings.served_models import ModelSettings, SettingsPart
 from modeltoll.gateway.settings.upstream import UpstreamSettings
 
@@ -33,7 +35,7 @@ _MIB = 1 << 20
 class LedgerSettings(SettingsPart):
     """Where accounts are kept, and what happens while the ledger does not answer."""
 
-    url: str = Field(
+    url: Annotated[str, TextOrFile] = Field(
         "sqlite:///modeltoll.db",
         description="Where accounts are kept: `sqlite:///beside-the-settings.db`, `sqlite:////from/the/root.db`, `postgresql://user:password@host/database`, `valkey://user:password@host/0`, or `memory://`, which forgets them when the process ends. Options follow a `?`: `?keep_log_days=90` (30 if not set), and `?period_days=90`, after which the evidence against a caller starts anew. Gateways on one machine may share one file; gateways on several machines share one server.",
     )
@@ -102,8 +104,8 @@ class Settings(BaseSettings):
         frozen=True,
         extra="forbid",
         allow_inf_nan=False,
-        env_prefix="MODELTOLL_",
-        env_nested_delimiter="__",
+        env_prefix=PREFIX,
+        env_nested_delimiter=NESTED,
         nested_model_default_partial_update=True,
     )
 
@@ -183,6 +185,14 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _sides_are_apart(self) -> Settings:
+        if self.admin in self.listen_addresses and not self.admin.endswith(":0"):
+            raise ValueError(
+                f"admin: is {self.admin}, as listen is; callers would reach the admin side: choose another port"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _operators_are_known(self) -> Settings:
         if self.admin_token is None and not is_loopback(self.admin):
             raise ValueError(
@@ -199,11 +209,11 @@ class Settings(BaseSettings):
     @classmethod
     def settings_customise_sources(
         cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003  the signature is pydantic's
+        settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Environment before file."""
-        return env_settings, init_settings
+        return EnvironmentSource(settings_cls), init_settings

@@ -12,8 +12,9 @@ from pydantic_settings import SettingsError as SourceFault
 
 from modeltoll.errors import SettingsError
 from modeltoll.gateway.settings.errors import errors_of
+from modeltoll.gateway.settings.field_types import without_nulls
 from modeltoll.gateway.settings.gateway import LedgerSettings, Settings
-from modeltoll.gateway.settings.yaml_file import read_document
+from modeltoll.gateway.settings.yaml_file import read_document, written_values
 
 __all__ = ["load_settings"]
 
@@ -39,10 +40,21 @@ def _anchored(document: dict[str, Any], folder: Path) -> dict[str, Any]:
     for holder, member in files:
         if isinstance(holder, dict) and isinstance(holder.get(member), str):
             holder[member] = str(folder / holder[member])
+    _anchor_texts({name: part for name, part in document.items() if name != "models"}, folder)
     ledger = document.setdefault("ledger", {})
     if isinstance(ledger, dict) and isinstance(url := ledger.get("url", LedgerSettings().url), str):
         ledger["url"] = _SQLITE_HERE.sub(lambda found: f"sqlite:///{quote(str(folder.absolute()))}/{found[1]}", url)
     return document
+
+
+def _anchor_texts(part: Any, folder: Path) -> None:
+    """The same for the files of ``{file: path}``, which stand in place of texts."""
+    members = part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
+    for member in members:
+        if isinstance(member, dict) and set(member) == {"file"} and isinstance(member["file"], str):
+            member["file"] = str(folder / member["file"])
+        else:
+            _anchor_texts(member, folder)
 
 
 def load_settings(path: Path) -> Settings:
@@ -51,10 +63,10 @@ def load_settings(path: Path) -> Settings:
     Raises:
         SettingsError: every fault of the file at once, each naming the setting and what to do.
     """
-    document = _anchored(read_document(path), path.parent)
+    document = _anchored(without_nulls(read_document(path), Settings), path.parent)
     try:
         return Settings(**document)
     except ValidationError as error:
-        raise SettingsError(errors_of(error)) from None
+        raise SettingsError(errors_of(error, written=written_values(path))) from None
     except SourceFault as error:  # a variable that should hold JSON and does not
         raise SettingsError([f"environment: {error}; write JSON, or set a member of it by MODELTOLL_A__B"]) from None

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, SecretStr
 
+from modeltoll.gateway.settings.secret_text import SecretText
 from modeltoll.gateway.settings.served_models import SettingsPart
 
 __all__ = ["OperationSettings", "OperatorToken", "is_loopback"]
@@ -28,7 +29,7 @@ def _token(secret: SecretStr) -> SecretStr:
     return secret
 
 
-OperatorToken = Annotated[SecretStr, AfterValidator(_token)]
+OperatorToken = Annotated[SecretText, AfterValidator(_token)]
 
 
 class OperationSettings(SettingsPart):

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from modeltoll.gateway.settings.field_types import SettingsPart, UpstreamUrl, header_name
+from modeltoll.gateway.settings.secret_text import SecretText
 
-__all__ = ["OF_THE_CONNECTION", "TRACE_HEADERS", "UpstreamSettings", "check_header_value"]
+__all__ = ["OF_THE_CONNECTION", "TRACE_HEADERS", "UpstreamSettings", "check_header_value", "upstream_of_environment"]
 
 TRACE_HEADERS = ("traceparent", "tracestate", "x-request-id")  # which say nothing to a model
 OF_THE_CONNECTION = frozenset(
@@ -98,7 +100,7 @@ class UpstreamSettings(SettingsPart):
         le=3600,
         description="How long an idle connection to the model server is kept: less than the server keeps it (gunicorn 2 s, uvicorn 5 s, nginx 75 s). 0 opens a connection for every request. A request that meets a connection which the server has just closed is sent once more.",
     )
-    api_key: SecretStr | None = Field(
+    api_key: SecretText | None = Field(
         None,
         description="Key for the model server, where it asks for one (OpenAI, `vllm serve --api-key`, hosted endpoints): `MODELTOLL_UPSTREAM__API_KEY=...`. Callers never see it, and their own keys are never sent to the server.",
     )
@@ -110,7 +112,7 @@ class UpstreamSettings(SettingsPart):
         "authorization",
         description="The header that carries the key. In `authorization` it is written `Bearer KEY`, in any other header as it is: `api-key` for Azure OpenAI.",
     )
-    headers: Mapping[HeaderName, SecretStr] = Field(
+    headers: Mapping[HeaderName, SecretText] = Field(
         {},
         description="Further headers of every request to the model server, such as `{openai-organization: org-1}`. They replace headers of the caller.",
     )
@@ -178,3 +180,24 @@ class UpstreamSettings(SettingsPart):
         if self.max_concurrent is not None and self.max_concurrent > self.connections:
             raise ValueError("max_concurrent is above connections, beyond which requests would wait without a limit")
         return self
+
+
+class _EnvironmentUpstream(BaseSettings):
+    """This section alone, of the environment and of what is given."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="MODELTOLL_",
+        env_nested_delimiter="__",
+        nested_model_default_partial_update=True,
+        extra="ignore",
+    )
+    upstream: UpstreamSettings
+
+
+def upstream_of_environment(url: str) -> UpstreamSettings:
+    """The settings of a server for which there is no file yet: ``url``, and what ``MODELTOLL_UPSTREAM__...`` says.
+
+    Raises:
+        ValidationError: they cannot be used.
+    """
+    return _EnvironmentUpstream.model_validate({"upstream": {"url": url}}).upstream

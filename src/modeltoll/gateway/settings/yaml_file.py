@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Hashable
+import codecs
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from modeltoll.errors import SettingsError
+from modeltoll.gateway.settings.yaml_scalars import StrictLoader, YamlRefusal, written_at
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
-__all__ = ["UNKNOWN", "read_document"]
+__all__ = ["UNKNOWN", "read_document", "written_values"]
 
 UNKNOWN = "is not a setting; see docs/reference/settings.md for those there are"
 
 
-class _Strict(yaml.SafeLoader):
-    """YAML in which no setting is given twice: the later one would silently win."""
+def _read_text(path: Path) -> str:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise SettingsError([f"{path}: cannot be read: {error.strerror}"]) from None
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise SettingsError([f"{path}: is UTF-16 text; save it as UTF-8"])
+    try:
+        return content.decode("utf-8-sig")
+    except ValueError:
+        raise SettingsError([f"{path}: is not UTF-8 text"]) from None
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        """As the parent, once every plain key of the mapping is known to be there once."""
-        keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
-        twice = [key for key, count in keys.items() if count > 1]
-        if twice:
-            raise yaml.constructor.ConstructorError(None, None, f"{twice[0]!r} is set twice", node.start_mark)
-        return super().construct_mapping(node, deep)
+
+def written_values(path: Path) -> Callable[[Sequence[int | str]], str]:
+    """How the values that YAML does not read as texts are written, by place, in a file that ``read_document`` has read."""
+    return partial(written_at, yaml.compose(_read_text(path), yaml.SafeLoader))
 
 
 def read_document(path: Path) -> dict[str, Any]:
@@ -36,15 +44,15 @@ def read_document(path: Path) -> dict[str, Any]:
     Raises:
         SettingsError: it cannot be read, is not YAML, or holds no settings.
     """
+    text = _read_text(path)
     try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise SettingsError([f"{path}: cannot be read: {error.strerror}"]) from None
-    except ValueError:
-        raise SettingsError([f"{path}: is not UTF-8 text"]) from None
-    try:
-        document = yaml.load(text, _Strict)  # noqa: S506  a safe loader
+        document = yaml.load(text, StrictLoader)  # noqa: S506  a safe loader
+    except YamlRefusal as error:
+        raise SettingsError([f"{path}: {error}"]) from None
     except yaml.YAMLError as error:
+        if "\t" in text and "'\\t'" in str(error):
+            line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
+            raise SettingsError([f"{path}: line {line}: YAML is indented with blanks, not with tabs"]) from None
         raise SettingsError([f"{path}: is not YAML: {' '.join(str(error).split())}"]) from None
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
         # what PyYAML raises for impossible dates, numbers and tags

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from modeltoll.gateway.public.app import AppComponents
     from modeltoll.gateway.settings.gateway import Settings
     from modeltoll.gateway.setup.honest_rows import RowsToSend
+    from modeltoll.gateway.setup.row_requests import Refusals
+    from modeltoll.gateway.setup.row_table import RowTable
     from modeltoll.gateway.upstream.upstream import Upstream
     from modeltoll.pricing.calibration import Calibration, CalibrationProvenance
     from modeltoll.pricing.fit import CalibrationTerms, Fit, HoldoutSplit, RowCosts
@@ -138,24 +140,26 @@ async def fit_tariff(
 async def calibrate_model(
     settings: Settings,
     model: str,
-    inputs: Floats | CalibrationInputs,
+    inputs: Floats | RowTable | CalibrationInputs,
     request: CalibrationRequest,
     progress: Progress | None = None,
 ) -> Calibration:
     """``fit_model`` without the rows held back."""
-    return (await fit_model(settings, model, inputs, request, progress)).calibration
+    return (await fit_model(settings, model, inputs, request, progress))[0].calibration
 
 
 async def fit_model(
     settings: Settings,
     model: str,
-    inputs: Floats | CalibrationInputs,
+    inputs: Floats | RowTable | CalibrationInputs,
     request: CalibrationRequest,
     progress: Progress | None = None,
-) -> Fit:
+    refusals: Refusals | None = None,
+) -> tuple[Fit, tuple[str, ...] | None]:
     """Fit a tariff to rows that are sent to the running model server, which was not trained on them.
 
-    ``inputs``: honest rows, (rows, dimensions), alone or with those of kinds and strangers.
+    ``inputs``: honest rows, alone or with those of kinds and strangers. ``refusals``: whether refused rows are left out,
+    and which. Returns the fit, and the callers of the rows that were not refused.
 
     Raises:
         SettingsError: there is no such model, or its measures or files cannot be used.
@@ -166,16 +170,18 @@ async def fit_model(
     terms = replace(request.terms, input_measures=input_measures(settings, model))
     async with _opened(settings, model) as (served_model, upstream):
         timed = None if progress is None else (lambda done, _: progress(done, sent.rows))
-        observation = await measure_rows(served_model, upstream, sent.honest, timed)
-        sampled = await sample_rows(served_model, upstream, (*sent.kinds, *sent.strangers), _after(progress, sent))
+        observation = await measure_rows(served_model, upstream, sent.honest, timed, refusals)
+        callers = None if sent.callers is None else tuple(sent.callers[row] for row in observation.kept.tolist())
+        others, after = (*sent.kinds, *sent.strangers), _after(progress, sent)
+        sampled = await sample_rows(served_model, upstream, others, after, refusals)
         kinds = [KindSample(rows.name, DECLARED, sampled[place]) for place, rows in enumerate(sent.kinds)]
         strangers = [
             StrangerSample(rows.name, sampled[place], rows.generic)
             for place, rows in enumerate(sent.strangers, start=len(kinds))
         ]
-        samples = FitSamples(observation.leaks, kinds, strangers, sent.callers, sent.known_honest)
+        samples = FitSamples(observation.leaks, kinds, strangers, callers, sent.known_honest)
         measure = partial(_gateway_seconds, settings, served_model, upstream, observation)
-        return await fit_tariff(samples, observation, replace(request, terms=terms), measure)
+        return await fit_tariff(samples, observation, replace(request, terms=terms), measure), callers
 
 
 def _after(progress: Progress | None, sent: CalibrationInputs) -> Progress | None:
@@ -214,11 +220,15 @@ async def _gateway_seconds(
 
 
 async def sample_leaks(
-    settings: Settings, model: str, rows: Sequence[RowsToSend], progress: Progress | None = None
+    settings: Settings,
+    model: str,
+    rows: Sequence[RowsToSend],
+    progress: Progress | None = None,
+    refusals: Refusals | None = None,
 ) -> tuple[Leaks, ...]:
     """The leaks of rows that are sent to the running model server, in order; raises as ``fit_model``."""
     async with _opened(settings, model) as (served_model, upstream):
-        return await sample_rows(served_model, upstream, rows, progress)
+        return await sample_rows(served_model, upstream, rows, progress, refusals)
 
 
 @asynccontextmanager

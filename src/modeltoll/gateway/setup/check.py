@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modeltoll.errors import LedgerError, ModeltollError
+from modeltoll.errors import AnswerError, LedgerError, ModeltollError, SettingsError, UpstreamError
 from modeltoll.gateway.assembly.build import build_gateway
 from modeltoll.gateway.protocols.probe import described_inputs
-from modeltoll.gateway.setup.honest_rows import read_rows
+from modeltoll.gateway.server.listening import listen
 from modeltoll.gateway.setup.plugin_exceptions import plugin_exceptions
-from modeltoll.gateway.setup.sample_requests import sample_request
+from modeltoll.gateway.setup.route_samples import RowTime, ask_many, proposed_tolerance, time_of_row
+from modeltoll.gateway.setup.row_files import read_table
+from modeltoll.gateway.setup.row_requests import row_requests
+from modeltoll.gateway.setup.row_table import RecordedRequests
+from modeltoll.gateway.setup.sample_requests import sample_requests
 from modeltoll.ledger.from_url import ledger_spec, open_ledger
 from modeltoll.pricing.conformal_tariff import ConformalTariff
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Iterator, Mapping, Sequence
 
     from modeltoll.gateway.assembly.gateway import Gateway
     from modeltoll.gateway.core.gate import Gate
     from modeltoll.gateway.protocols.protocol import DeclaredInput
     from modeltoll.gateway.settings.gateway import Settings
+    from modeltoll.gateway.setup.row_requests import RowsOfFile
     from modeltoll.gateway.upstream.upstream import Upstream
-    from modeltoll.records import Floats
 
 __all__ = ["CheckReport", "RouteCheck", "check_gateway"]
 
+_SAMPLES = 64  # rows that are sent to each route
 _NONE_YET = "there is no ledger in"  # as all of them say
 
 
@@ -37,9 +40,10 @@ _NONE_YET = "there is no ledger in"  # as all of them say
 class RouteCheck:
     """The check of one model's route.
 
-    ``leaks`` are the mean leaks of the sample's rows by measure. ``seconds`` is the time of the model server for the
-    sample, ``price_seconds`` the mean price of its rows before suspicion. ``waits`` are (share of honest rows, seconds at
-    most), as calibrated. ``faults`` are the reasons why the route would not work; empty: it works.
+    ``rows`` is how many rows were sent, ``leaks`` are the means of theirs by measure, ``row_time`` is the model server's own
+    for one of them. ``price_seconds`` is the mean price of these rows before suspicion. ``waits`` are (share of honest rows,
+    seconds at most), as calibrated. ``tolerance`` is the ``output.tolerance`` that the answers need, None where it does not
+    apply. ``faults`` are the reasons why the route would not work; empty: it works.
     """
 
     model: str
@@ -47,10 +51,11 @@ class RouteCheck:
     mode: str
     rows: int = 0
     leaks: Mapping[str, float] = field(default_factory=dict)
-    seconds: float = 0.0
+    row_time: RowTime | None = None
     price_seconds: float | None = None
     unit_seconds: float | None = None
     waits: tuple[tuple[float, float], ...] = ()
+    tolerance: float | None = None
     faults: tuple[str, ...] = ()
 
 
@@ -69,21 +74,46 @@ class CheckReport:
         return not (self.faults or any(check.faults for check in self.models))
 
 
-async def check_gateway(settings: Settings, inputs: Path | None = None) -> CheckReport:
-    """Send a sample to every model: rows of ``inputs`` (.npy) where they take numbers, else made-up ones.
+async def check_gateway(settings: Settings, rows: RowsOfFile | None = None) -> CheckReport:
+    """Send samples to every model: these rows or recorded requests, or made-up ones. Says what ``serve`` says at its start.
 
     Raises:
-        SettingsError: a gateway cannot be built from the settings. CalibrationError: the rows cannot be read.
+        SettingsError: a gateway cannot be built from the settings. CalibrationError: the rows are not the model's.
     """
-    rows = None if inputs is None else read_rows(inputs)[:8]
     gateway = build_gateway(settings)
     ledger, fault = await _ledger(settings)
+    faults = [fault] if fault else []
     await gateway.upstream.open()
     try:
+        if down := await _down(gateway):
+            return CheckReport((), ledger, gateway.warnings, (*faults, down))
         checks = [await _check_route(gateway, name, gate, rows) for name, gate in gateway.gates.items()]
     finally:
         await gateway.upstream.close()
-    return CheckReport(tuple(checks), ledger, gateway.warnings, (fault,) if fault else ())
+    return CheckReport(tuple(checks), ledger, (*gateway.warnings, *_taken(settings)), tuple(faults))
+
+
+async def _down(gateway: Gateway) -> str:
+    """Why the model server cannot be reached, in one line; empty where it can."""
+    ready = next(iter(gateway.gates.values())).config.served_model.ready_path
+    try:
+        await gateway.upstream.fetch(ready)
+    except UpstreamError as error:
+        reason = " ".join((error.private or "").split())
+        return f"{error} at {gateway.settings.upstream.url}: is it running? {f'({reason})' if reason else ''}".rstrip()
+    except ModeltollError:
+        return ""
+    return ""
+
+
+def _taken(settings: Settings) -> Iterator[str]:
+    """Addresses that are taken, perhaps by this gateway, which runs already."""
+    addresses = [("listen", one) for one in settings.listen_addresses if not one.startswith("unix:")]
+    for setting, address in (*addresses, ("admin", settings.admin)):
+        try:
+            listen(setting, address).close()
+        except SettingsError as error:
+            yield f"{error}; no fault if that is this gateway"
 
 
 async def _ledger(settings: Settings) -> tuple[str, str]:
@@ -100,7 +130,7 @@ async def _ledger(settings: Settings) -> tuple[str, str]:
     return "answers", ""
 
 
-async def _check_route(gateway: Gateway, name: str, gate: Gate, rows: Floats | None) -> RouteCheck:
+async def _check_route(gateway: Gateway, name: str, gate: Gate, rows: RowsOfFile | None) -> RouteCheck:
     served_model, tariff = gate.config.served_model, gate.config.tariff
     calibration = tariff.calibration if isinstance(tariff, ConformalTariff) else None
     check = RouteCheck(
@@ -117,15 +147,18 @@ async def _check_route(gateway: Gateway, name: str, gate: Gate, rows: Floats | N
         return _with_fault(check, fault)
 
 
-def _sample(settings: Settings, name: str, rows: Floats | None) -> Floats | None:
+def _sample(settings: Settings, name: str, rows: RowsOfFile | None) -> RowsOfFile | None:
     """The rows to send: the given ones, or else some of the measures' own private data."""
     raw = [measure.file for measure in settings.models[name].measures if measure.file and measure.file.suffix == ".npy"]
-    if rows is not None or not raw or settings.models[name].output.kind == "embeddings":
-        return rows
-    return read_rows(raw[0])[:4]
+    if rows is not None:
+        return rows if isinstance(rows, RecordedRequests) else rows.take(np.arange(min(len(rows), _SAMPLES)))
+    if not raw or settings.models[name].output.kind == "embeddings":
+        return None
+    table = read_table(raw[0])
+    return table.take(np.arange(min(len(table), _SAMPLES)))
 
 
-async def _measured(upstream: Upstream, gate: Gate, check: RouteCheck, rows: Floats | None) -> RouteCheck:
+async def _measured(upstream: Upstream, gate: Gate, check: RouteCheck, rows: RowsOfFile | None) -> RouteCheck:
     served_model, tariff = gate.config.served_model, gate.config.tariff
     ready = await upstream.fetch(served_model.ready_path)
     if ready.status != 200:
@@ -135,22 +168,31 @@ async def _measured(upstream: Upstream, gate: Gate, check: RouteCheck, rows: Flo
     if fault := _other_inputs(served_model.service.inputs, described_inputs(metadata)):
         return _with_fault(check, fault)
     with plugin_exceptions(served_model):
-        body = sample_request(served_model, metadata, rows)
-        parsed = served_model.read(body)
-    begin = time.perf_counter()
-    answer = await upstream.predict(check.route, parsed.forward or body)
-    seconds = time.perf_counter() - begin
-    if answer.status != 200:
-        reason = served_model.protocol.error_text(answer)
-        return _with_fault(check, f"the model server refused a sample with status {answer.status}: {reason}")
-    with plugin_exceptions(served_model):
-        leaks = served_model.leaks(parsed, answer)
+        if rows is None:
+            bodies = sample_requests(served_model, metadata)
+        else:
+            bodies = [each.body for each in row_requests(served_model, metadata, rows)][:_SAMPLES]
+        exchanges = await ask_many(served_model, upstream, bodies)
+    check = replace(check, rows=min(len(bodies), len(exchanges)), row_time=time_of_row(exchanges))
+    exchanges = exchanges[: len(bodies)]
+    if served_model.service.kind == "probabilities":
+        check = replace(check, tolerance=proposed_tolerance(served_model, exchanges))
+    try:
+        with plugin_exceptions(served_model):
+            each_leaks = [served_model.leaks(each.parsed, each.answer) for each in exchanges]
+    except AnswerError as error:
+        if check.tolerance is None or check.tolerance <= served_model.service.tolerance:
+            raise
+        fault = f"{error} output.tolerance: {check.tolerance:g} suits these {check.rows} answers"
+        return _with_fault(check, fault)
     price = None
     if check.unit_seconds is not None:
-        factors = tariff.assess(leaks, np.random.default_rng(0)).factors
+        rng = np.random.default_rng(0)
+        factors = np.concatenate([tariff.assess(leaks, rng).factors for leaks in each_leaks])
         price = check.unit_seconds * float(factors.mean())
-    means = dict(zip(leaks.measures, leaks.values.mean(axis=0).tolist(), strict=True))
-    return replace(check, rows=len(parsed.fingerprints), leaks=means, seconds=seconds, price_seconds=price)
+    values = np.vstack([leaks.values for leaks in each_leaks])
+    means = dict(zip(each_leaks[0].measures, values.mean(axis=0).tolist(), strict=True))
+    return replace(check, leaks=means, price_seconds=price)
 
 
 def _other_inputs(declared: Sequence[DeclaredInput], described: Sequence[DeclaredInput]) -> str:

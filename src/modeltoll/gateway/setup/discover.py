@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 from modeltoll.errors import ModeltollError
 from modeltoll.gateway.protocols.probe import DiscoveredModel, Probe
 from modeltoll.gateway.protocols.registry import PROTOCOLS
+from modeltoll.gateway.setup.openapi_services import service_at
 from modeltoll.plugins import resolve
 
 if TYPE_CHECKING:
     from modeltoll.gateway.protocols.registry import ProtocolSpec
     from modeltoll.gateway.upstream.upstream import Upstream
 
-__all__ = ["DiscoveredModel", "NothingDiscovered", "discover"]
+__all__ = ["DiscoveredModel", "NothingDiscovered", "discover", "discover_at"]
 
 _LOG = logging.getLogger("modeltoll.gateway")
 
@@ -53,6 +54,23 @@ async def discover(upstream: Upstream, model: str | None) -> tuple[DiscoveredMod
     raise NothingDiscovered(
         f"no model {model!r} answers in a protocol that is known here; any other JSON over HTTP is protocol: json"
     )
+
+
+async def discover_at(upstream: Upstream, path: str, model: str | None) -> tuple[DiscoveredModel, ...]:
+    """The service at a path: lists of labels, or JSON of its own that ``/openapi.json`` describes.
+
+    Raises:
+        UpstreamError: the server does not answer at all.
+        NothingDiscovered: there is no such service.
+    """
+    await upstream.fetch("/")
+    found = await service_at(Probe(upstream), path, model)
+    if found is None:
+        raise NothingDiscovered(
+            f"{path} answers no text with labels, and /openapi.json describes no POST of JSON there; write protocol: json "
+            "and json_path into the settings yourself"
+        )
+    return (found,)
 
 
 async def _asked(spec: ProtocolSpec, upstream: Upstream, model: str | None) -> tuple[DiscoveredModel, ...]:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modeltoll.errors import CalibrationError, SettingsError
-from modeltoll.files import read_arrays, read_numbers
+from modeltoll.gateway.setup.row_files import read_table
+from modeltoll.gateway.setup.row_table import RecordedRequests, RowTable
 from modeltoll.leak.corruptions import apply, is_image, parse_kinds
 from modeltoll.leak.strangers import PERMUTED_PIXELS, STRANGERS, strange_rows
 
@@ -23,45 +24,44 @@ if TYPE_CHECKING:
 __all__ = [
     "GENERIC_STRANGER_ROWS",
     "CalibrationInputs",
-    "InputFile",
     "RowsToSend",
     "corrupted_rows",
     "generic_strangers",
-    "read_inputs",
     "read_rows",
     "shape_of_rows",
 ]
 
 GENERIC_STRANGER_ROWS = 1000
-_INPUTS, _CALLERS = "inputs", "callers"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RowsToSend:
-    """Rows of one kind or stranger, made when they are sent. ``make`` gives ``count`` rows, (count, dimensions).
+    """Rows of one kind or stranger, made when they are sent. ``make`` gives ``count`` rows.
 
     ``generic``: of a stranger that the program makes from honest rows.
     """
 
     name: str
     count: int
-    make: Callable[[], Floats]
+    make: Callable[[], Floats | RowTable]
     generic: bool = False
 
     @classmethod
-    def of(cls, name: str, rows: Floats) -> RowsToSend:
-        """Rows that are there, (rows, dimensions)."""
+    def of(cls, name: str, rows: Floats | RowTable) -> RowsToSend:
+        """Rows that are there: numbers (rows, dimensions), or a table."""
         return cls(name, len(rows), lambda: rows)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CalibrationInputs:
-    """What a calibration sends. ``honest``: (rows, dimensions). ``callers``: the caller of each honest row, "" if unknown.
+    """What a calibration sends. ``honest``: numbers (rows, dimensions), a table, or recorded requests.
+
+    ``callers``: the caller of each honest row, "" if unknown.
 
     ``known_honest``: of callers whose own rows are their kind, the label for people.
     """
 
-    honest: Floats
+    honest: Floats | RowTable | RecordedRequests
     kinds: tuple[RowsToSend, ...] = ()
     strangers: tuple[RowsToSend, ...] = ()
     callers: tuple[str, ...] | None = None
@@ -73,40 +73,16 @@ class CalibrationInputs:
         return len(self.honest) + sum(each.count for each in (*self.kinds, *self.strangers))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class InputFile:
-    """A file of inputs: ``rows`` (rows, dimensions), the ``shape`` of one row in the file, and the callers if it names them."""
-
-    rows: Floats
-    shape: tuple[int, ...]
-    callers: tuple[str, ...] | None
-
-
-def read_inputs(path: Path) -> InputFile:
-    """Inputs of an .npy file, or of an .npz archive with ``inputs`` and ``callers``, one name per row.
+def read_rows(path: Path) -> Floats:
+    """The rows of a file of numbers, (rows, dimensions); further dimensions are flattened.
 
     Raises:
-        CalibrationError: no such file, no table of finite numbers, or not one caller per row.
+        CalibrationError: the file cannot be read, or holds anything but finite numbers.
     """
-    if path.suffix != ".npz":
-        rows, callers = read_numbers(path), None
-    else:
-        arrays = read_arrays(path, (_INPUTS,))
-        rows, callers = arrays[_INPUTS], read_arrays(path).get(_CALLERS)
-        if rows.dtype.kind not in "fiub":
-            raise CalibrationError(f"{path} does not hold one row of finite numbers per input")
-        rows = rows.astype(np.float64)
-    if rows.ndim < 2 or not rows.size or not np.isfinite(rows).all():
+    table = read_table(path)
+    if not table.all_numbers:
         raise CalibrationError(f"{path} does not hold one row of finite numbers per input")
-    if callers is not None and (callers.dtype.kind != "U" or callers.shape != rows.shape[:1]):
-        raise CalibrationError(f"{path}: {_CALLERS!r} must hold one name per row of {_INPUTS!r}")
-    names = None if callers is None else tuple(map(str, callers))
-    return InputFile(rows.reshape(len(rows), -1), rows.shape[1:], names)
-
-
-def read_rows(path: Path) -> Floats:
-    """The rows of a file, (rows, dimensions); further dimensions are flattened. Raises as ``read_inputs`` does."""
-    return read_inputs(path).rows
+    return table.numbers
 
 
 def shape_of_rows(stored: tuple[int, ...], stated: str | None) -> Shape:
@@ -129,41 +105,61 @@ def shape_of_rows(stored: tuple[int, ...], stated: str | None) -> Shape:
     return (sides[0], sides[1], sides[2]) if len(sides) == 3 else (1, 1, size)
 
 
-def corrupted_rows(kinds: str, inputs: Floats, shape: Shape, count: int, seed: int) -> tuple[RowsToSend, ...]:
+def corrupted_rows(
+    kinds: str, inputs: Floats | RowTable, shape: Shape, count: int, seed: int
+) -> tuple[RowsToSend, ...]:
     """Rows of the declared kinds of a list such as ``blur,rotate:25``, each made from ``count`` honest rows at most.
 
+    Columns of texts and categories stay as they are; where rows lack values, the kind ``missing`` leaves them out too.
+
     Raises:
-        SettingsError: an unknown kind, or one of images for rows that are no images.
+        SettingsError: an unknown kind, one of images for rows that are no images, or no column of numbers.
     """
-    corruptions = parse_kinds(kinds)
+    corruptions, table = parse_kinds(kinds), _as_table(inputs)
     unsuited = [corruption.name for corruption in corruptions if not corruption.suits(shape)]
     if unsuited:
         raise SettingsError(
             [f"--kinds: {', '.join(unsuited)} change images; give --shape HxW[xC] if these rows are images"]
         )
+    if corruptions and not table.numeric.any():
+        raise SettingsError(["--kinds change numbers, which these rows have none of; give --kind NAME=FILE"])
 
-    def maker(place: int) -> Callable[[], Floats]:
-        def make() -> Floats:
+    def maker(place: int) -> Callable[[], RowTable]:
+        def make() -> RowTable:
             rng = np.random.default_rng((seed, place))
-            chosen = inputs[rng.permutation(len(inputs))[:count]]
-            return apply(corruptions[place], chosen, shape, rng)
+            chosen = table.numbers[rng.permutation(len(table))[:count]]
+            changed = apply(corruptions[place], chosen, shape, rng)
+            may_change = table.numeric | (corruptions[place].family == "missing" and bool(np.isnan(chosen).any()))
+            return table.made(np.where(may_change, changed, chosen), corruptions[place].name)
 
         return make
 
-    most = min(count, len(inputs))
+    most = min(count, len(table))
     return tuple(RowsToSend(corruption.name, most, maker(place)) for place, corruption in enumerate(corruptions))
 
 
-def generic_strangers(inputs: Floats, shape: Shape, seed: int) -> tuple[RowsToSend, ...]:
-    """Rows that no honest caller sends, made from honest ones: noise, shuffled columns, and of images permuted pixels."""
+def generic_strangers(inputs: Floats | RowTable, shape: Shape, seed: int) -> tuple[RowsToSend, ...]:
+    """Rows that no honest caller sends, made from honest ones: noise, shuffled columns, and of images permuted pixels.
 
-    def maker(name: str) -> Callable[[], Floats]:
-        def make() -> Floats:
+    Of texts there are none: they have one column.
+    """
+    table = _as_table(inputs)
+    if table.numbers.shape[1] == 1 and not table.numeric.any():
+        return ()
+
+    def maker(name: str) -> Callable[[], RowTable]:
+        def make() -> RowTable:
             rng = np.random.default_rng((seed, *name.encode()))
-            return strange_rows(name, inputs[rng.permutation(len(inputs))[:GENERIC_STRANGER_ROWS]], shape, rng)
+            chosen = table.numbers[rng.permutation(len(table))[:GENERIC_STRANGER_ROWS]]
+            return table.made(strange_rows(name, chosen, shape, rng), name)
 
         return make
 
-    names = [name for name in STRANGERS if name != PERMUTED_PIXELS or is_image(shape)]
-    most = min(GENERIC_STRANGER_ROWS, len(inputs))
+    may_permute = is_image(shape) and bool(table.numeric.all())
+    names = [name for name in STRANGERS if name != PERMUTED_PIXELS or may_permute]
+    most = min(GENERIC_STRANGER_ROWS, len(table))
     return tuple(RowsToSend(name, most, maker(name), generic=True) for name in names)
+
+
+def _as_table(inputs: Floats | RowTable) -> RowTable:
+    return RowTable.of_numbers(inputs) if isinstance(inputs, np.ndarray) else inputs

@@ -1,7 +1,8 @@
-"""Sends rows to the running model server, one at a time, and measures what its answers leak."""
+"""Sends rows to the running model server, one request at a time, and measures what its answers leak."""
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -9,30 +10,37 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modeltoll.errors import CalibrationError
-from modeltoll.gateway.setup.plugin_exceptions import plugin_exceptions
+from modeltoll.errors import AnswerError, CalibrationError, UpstreamError, UpstreamTimeout
+from modeltoll.gateway.protocols.protocol import JSON
+from modeltoll.gateway.setup.row_requests import Refusals, ask_leaks, row_requests
+from modeltoll.gateway.setup.row_table import RowTable
+from modeltoll.gateway.upstream.upstream import NO_HEAD, RequestHead
 from modeltoll.records import Leaks
 
 if TYPE_CHECKING:
     from modeltoll.gateway.core.request import ServedModel
     from modeltoll.gateway.setup.honest_rows import RowsToSend
+    from modeltoll.gateway.setup.row_requests import RowRequest, RowsOfFile
     from modeltoll.gateway.upstream.upstream import Upstream
-    from modeltoll.records import Answer, Floats, Progress
+    from modeltoll.records import Answer, Floats, Integers, Progress
 
-__all__ = ["HonestSample", "measure_rows", "sample_rows"]
+__all__ = ["HonestSample", "TimedUpstream", "measure_rows", "sample_rows"]
 
-_ANSWERED = 200
 _WARM_UP = 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HonestSample:
-    """The leaks of honest rows, and the seconds that each took, (rows,), with one row in each request."""
+    """The leaks of honest rows, and the seconds that each took, (rows,); a request's are shared among its rows.
+
+    ``kept``: the places, among the rows or recorded requests that were given, of those that were not refused.
+    """
 
     model: str
     leaks: Leaks
     seconds: Floats
     requests: tuple[bytes, ...] = field(repr=False)
+    kept: Integers = field(repr=False)
 
     @property
     def undefended_seconds(self) -> float:
@@ -40,44 +48,82 @@ class HonestSample:
         return float(np.median(self.seconds))
 
 
+class TimedUpstream:
+    """A model server's client that notes in ``seconds`` how long its last prediction took."""
+
+    def __init__(self, upstream: Upstream) -> None:
+        self._upstream = upstream
+        self.seconds = 0.0
+
+    async def open(self) -> None:
+        """See ``Upstream.open``."""
+        await self._upstream.open()
+
+    async def close(self) -> None:
+        """See ``Upstream.close``."""
+        await self._upstream.close()
+
+    async def predict(self, path: str, body: bytes, content_type: str = JSON, head: RequestHead = NO_HEAD) -> Answer:
+        """See ``Upstream.predict``."""
+        begin = time.perf_counter()
+        answer = await self._upstream.predict(path, body, content_type, head)
+        self.seconds = time.perf_counter() - begin
+        return answer
+
+    async def fetch(self, path: str, head: RequestHead = NO_HEAD) -> Answer:
+        """See ``Upstream.fetch``."""
+        return await self._upstream.fetch(path, head)
+
+
 async def measure_rows(
-    served_model: ServedModel, upstream: Upstream, inputs: Floats, progress: Progress | None = None
+    served_model: ServedModel,
+    upstream: Upstream,
+    inputs: Floats | RowsOfFile,
+    progress: Progress | None = None,
+    refusals: Refusals | None = None,
 ) -> HonestSample:
-    """Send honest rows, (rows, dimensions), to the model server, one at a time.
+    """Send honest rows, or recorded requests, to the model server, one at a time.
 
     Raises:
-        UpstreamError, AnswerError: the model server does not answer, or not as its settings declare.
-        CalibrationError: it refused a row, or the protocol or a measure failed.
+        UpstreamError: the model server does not answer.
+        CalibrationError: a row was refused and is not left out, or all were; or the protocol or a measure failed.
     """
+    refusals = refusals or Refusals()
     requests = await _requests(served_model, upstream, inputs)
-    for body in requests[:_WARM_UP]:
-        await upstream.predict(served_model.infer_path, body)
-    seconds, leaks = [], []
-    for done, body in enumerate(requests, start=1):
-        begin = time.perf_counter()
-        answer = await upstream.predict(served_model.infer_path, body)
-        seconds.append(time.perf_counter() - begin)
-        leaks.append(_leaks_of(served_model, body, answer, done))
+    for each in requests[:_WARM_UP]:
+        with contextlib.suppress(AnswerError, UpstreamError):  # it is asked again, and told then
+            try:
+                await upstream.predict(served_model.infer_path, each.body)
+            except UpstreamTimeout:
+                break
+    timed, seconds, leaks, kept = TimedUpstream(upstream), [], [], []
+    for done, each in enumerate(requests):
+        found = await ask_leaks(served_model, timed, each, refusals)
+        if found is not None:
+            count = len(found.values)
+            seconds += [timed.seconds / count] * count
+            leaks.append(found)
+            kept.append(done)
         if progress is not None:
-            progress(done, len(requests))
-    return HonestSample(served_model.service.model, _stacked(leaks), np.array(seconds), tuple(requests))
+            progress(done + 1, len(requests))
+    _check_some(leaks, refusals)
+    bodies = tuple(requests[place].body for place in kept)
+    return HonestSample(
+        served_model.service.model, _stacked(leaks), np.array(seconds), bodies, np.array(kept, dtype=np.int64)
+    )
 
 
-async def _requests(served_model: ServedModel, upstream: Upstream, inputs: Floats) -> list[bytes]:
-    """One request per row."""
+async def _requests(served_model: ServedModel, upstream: Upstream, inputs: Floats | RowsOfFile) -> list[RowRequest]:
+    """One request per row, or those that were recorded."""
     described = served_model.metadata_path
     metadata = b"" if described is None else (await upstream.fetch(described)).body
-    with plugin_exceptions(served_model):
-        return [served_model.protocol.ask(row[None], metadata, served_model.service) for row in inputs]
+    rows = RowTable.of_numbers(inputs) if isinstance(inputs, np.ndarray) else inputs
+    return row_requests(served_model, metadata, rows)
 
 
-def _leaks_of(served_model: ServedModel, body: bytes, answer: Answer, row: int) -> Leaks:
-    if answer.status != _ANSWERED:
-        reason = served_model.protocol.error_text(answer)
-        raise CalibrationError(f"the model server refused row {row} with status {answer.status}: {reason}")
-    with plugin_exceptions(served_model):
-        parsed = served_model.read(body)
-        return served_model.leaks(parsed, answer, clean=True)
+def _check_some(leaks: Sequence[Leaks], refusals: Refusals) -> None:
+    if not leaks:
+        raise CalibrationError(f"every row was refused; the first one: {refusals.reasons[0]}")
 
 
 def _stacked(leaks: Sequence[Leaks]) -> Leaks:
@@ -88,22 +134,32 @@ def _stacked(leaks: Sequence[Leaks]) -> Leaks:
 
 
 async def _sampled(
-    served_model: ServedModel, upstream: Upstream, rows: RowsToSend, progress: Callable[[int], None]
+    served_model: ServedModel,
+    upstream: Upstream,
+    rows: RowsToSend,
+    progress: Callable[[int], None],
+    refusals: Refusals,
 ) -> Leaks:
     """The leaks of rows that are not timed. Raises as ``measure_rows`` does, with the name of the rows."""
     leaks = []
-    for done, body in enumerate(await _requests(served_model, upstream, rows.make()), start=1):
-        answer = await upstream.predict(served_model.infer_path, body)
+    for done, each in enumerate(await _requests(served_model, upstream, rows.make()), start=1):
         try:
-            leaks.append(_leaks_of(served_model, body, answer, done))
+            found = await ask_leaks(served_model, upstream, each, refusals)
         except CalibrationError as error:
             raise CalibrationError(f"{rows.name}: {error}") from error
+        if found is not None:
+            leaks.append(found)
         progress(done)
+    _check_some(leaks, refusals)
     return _stacked(leaks)
 
 
 async def sample_rows(
-    served_model: ServedModel, upstream: Upstream, rows: Sequence[RowsToSend], progress: Progress | None
+    served_model: ServedModel,
+    upstream: Upstream,
+    rows: Sequence[RowsToSend],
+    progress: Progress | None,
+    refusals: Refusals | None = None,
 ) -> tuple[Leaks, ...]:
     """The leaks of rows that are not timed, in order. Raises as ``measure_rows`` does, with the name of the rows."""
     total, before, leaks = sum(each.count for each in rows), 0, []
@@ -114,6 +170,6 @@ async def sample_rows(
             if progress is not None:
                 progress(start + done, total)
 
-        leaks.append(await _sampled(served_model, upstream, each, report))
+        leaks.append(await _sampled(served_model, upstream, each, report, refusals or Refusals()))
         before += each.count
     return tuple(leaks)

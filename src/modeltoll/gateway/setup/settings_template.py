@@ -44,6 +44,11 @@ _MEASURES = {
 _LOGPROBS = """\
     # Log-probabilities of the model itself, whatever the temperature (vLLM and llama.cpp by default), are
     # output: {kind: tokens, logprobs: raw}. Others are tempered, the default: then the temperature must be 1."""
+_KINDS = """\
+    # Who is honest? Kinds of honest callers are given to the calibration, and to fit-novelty: `--kinds table` for tables
+    # (jitter,missing,scale), `--kinds photo` for images (blur,dark,noise,...), `--kind night=night.npy` for rows of your own"""
+_KINDS_OF_TEXTS = """\
+    # Who is honest? Kinds of honest callers are given to the calibration: `--kind short=short.jsonl` for texts of your own"""
 _OF_SCORES = """\
       - {name: entropy}                                # how unsure the model is
       # - {name: novelty, file: private.npy}           # how far an input is from rows that the model was trained on"""
@@ -69,7 +74,7 @@ def _model(find: DiscoveredModel) -> Iterator[str]:
         yield f"    inputs: [{', '.join(map(_input, find.inputs))}]   # in the order of the measures' private data"
     elif spec.named_inputs:
         yield "    # inputs: [{name: x, width: 4}]   # which inputs the model reads, in their order; the server does not say it"
-    yield f"    output: {_output(find)}"
+    yield from _answer_lines(find)
     if find.kind == TOKENS:
         yield _LOGPROBS
     if find.others:
@@ -78,6 +83,19 @@ def _model(find: DiscoveredModel) -> Iterator[str]:
     yield "    measures:"
     measures = _MEASURES.get(find.kind, _OF_SCORES)
     yield measures.splitlines()[0] if spec.texts else measures
+    if find.kind not in _MEASURES:
+        yield _KINDS_OF_TEXTS if spec.texts else _KINDS
+
+
+def _answer_lines(find: DiscoveredModel) -> Iterator[str]:
+    """Where a service of its own JSON has inputs and scores, and what the answers hold."""
+    if find.json_path:
+        yield f"    json_path: {{{', '.join(f'{name}: {json.dumps(value)}' for name, value in find.json_path)}}}"
+    yield f"    output: {_output(find)}"
+    if find.unmeasured:
+        yield f"    # {', '.join(find.unmeasured)} goes out unmeasured: it must show no more than the label of the largest score"
+    if find.kind == "probabilities" and find.tolerance is None:
+        yield "    # Scores of few digits or bits may need output.tolerance: 0.01; `modeltoll check FILE` says which"
 
 
 def _plain(text: str) -> str:
@@ -101,5 +119,7 @@ def _output(find: DiscoveredModel) -> str:
         "kind": find.kind,
         "classes": str(find.classes or ""),
         "labels": json.dumps(find.labels) if find.labels else "",
+        "unmeasured": json.dumps(find.unmeasured) if find.unmeasured else "",
+        "tolerance": f"{find.tolerance:g}" if find.tolerance else "",
     }
     return "{" + ", ".join(f"{name}: {value}" for name, value in members.items() if value) + "}"

@@ -105,7 +105,7 @@ def fit_teachers(
 
 
 def _train(teacher: Classifier, inputs: Floats, labels: NDArray[Any], kept: LogisticCheckpoints | None) -> Classifier:
-    found = None if kept is None else kept.find(teacher, inputs, labels)
+    found: Classifier | None = None if kept is None else kept.find(teacher, inputs, labels)
     if found is not None:
         return found
     trained = train_teacher(teacher, inputs, labels)

@@ -70,7 +70,7 @@ class LogisticCheckpoints:
 
     folder: Path
 
-    def find(self, teacher: Classifier, inputs: Floats, labels: NDArray[Any]) -> Classifier | None:
+    def find(self, teacher: Any, inputs: Floats, labels: NDArray[Any]) -> Any:
         """The teacher as it was trained on these rows; None where it was not, or is no logistic regression."""
         path = self._path(teacher, inputs, labels)
         if type(teacher) is not LogisticRegression or not path.is_file():
@@ -83,14 +83,14 @@ class LogisticCheckpoints:
         teacher.classes_, teacher.n_features_in_ = arrays["classes"], inputs.shape[1]
         return teacher
 
-    def keep(self, teacher: Classifier, inputs: Floats, labels: NDArray[Any]) -> None:
+    def keep(self, teacher: Any, inputs: Floats, labels: NDArray[Any]) -> None:
         """Write a trained logistic regression; any other teacher is not kept."""
         if type(teacher) is LogisticRegression:
             self.folder.mkdir(parents=True, exist_ok=True)
             arrays = {"weights": teacher.coef_, "biases": teacher.intercept_, "classes": teacher.classes_}
             save_arrays(self._path(teacher, inputs, labels), _KIND, arrays)
 
-    def _path(self, teacher: Classifier, inputs: Floats, labels: NDArray[Any]) -> Path:
+    def _path(self, teacher: Any, inputs: Floats, labels: NDArray[Any]) -> Path:
         parameters = {
             name: value for name, value in _parameters(teacher).items() if name != "solver"
         }  # as training sets it

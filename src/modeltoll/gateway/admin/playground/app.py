@@ -64,7 +64,8 @@ class PlaygroundDemo:
 
 @dataclass(frozen=True, slots=True)
 class PlaygroundConfig:
-    """What the page needs. ``listen`` is the ``HOST:PORT`` of the public address; empty where a proxy has port 80 instead.
+    """What the page needs. ``listen`` is the ``HOST:PORT`` of the public address; empty where a proxy has port 80
+    instead.
 
     ``cors_origins``: the pages that may call it; where the page is none of them, it says so before anything is sent.
     """
