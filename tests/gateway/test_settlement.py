@@ -17,6 +17,7 @@ from modeltoll.errors import (
     TokenRefused,
     UpstreamBusy,
     UpstreamError,
+    UpstreamRefused,
     UpstreamTimeout,
 )
 from modeltoll.gateway.assembly.callers import build_credit_terms
@@ -261,7 +262,7 @@ def test_an_admission_of_a_blind_model_counts_for_no_more_than_its_toll_asks(har
         pass
     harness.upstream.handler = lambda path, body: Answer(400, "application/json", b"{}")
     assert result.work.seconds <= 2 * UNIT
-    with pytest.raises(RequestError):
+    with pytest.raises(UpstreamRefused):
         admit(harness, result, gate=gate)
     assert harness.standing().prepaid <= 2 * UNIT
 
