@@ -79,11 +79,8 @@ class AppComponents:
 
 
 def _unchanged_response(answer: Answer, **headers: str) -> Response:
-    return Response(
-        answer.body,
-        status_code=answer.status,
-        headers={**dict(answer.headers), **wire.content_headers(answer.content_type), **headers},
-    )
+    every = dict(answer.headers) | wire.content_headers(answer.content_type) | headers
+    return Response(answer.body, status_code=answer.status, headers=every)
 
 
 class _Handlers:
@@ -125,11 +122,8 @@ class _Handlers:
         if toll is not None:
             error = served_model.protocol.error_member(wire.DETAIL)
             body = await off_loop(len(toll.payload) > LARGE_BYTES, wire.encode_toll, toll, error, path)
-            headers = {
-                **dict(result.headers),
-                "cache-control": "no-store",
-                wire.AUTHENTICATE_HEADER: wire.format_authenticate(toll, model),
-            }
+            headers = dict(result.headers) | {"cache-control": "no-store"}
+            headers[wire.AUTHENTICATE_HEADER] = wire.format_authenticate(toll, model)
             return Response(body, status_code=wire.STATUS, headers=headers, media_type=JSON)
         assert answer is not None  # a result without a toll has an answer
         # Of an answer that was paid for, its price shows no more than a toll would have shown.
