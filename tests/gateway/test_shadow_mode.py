@@ -194,3 +194,11 @@ def test_a_version_that_is_not_listed_passes_unmeasured_in_shadow_mode_alone(har
         assert client.post("/v2/models/other/infer", json={}, headers=headers).status_code == 404
         assert client.post("/v2/repository/models/digits/unload", json={}, headers=headers).status_code == 404
     assert [entry.reason for entry in harness.log()] == ["version: 9", ""]
+
+
+def test_a_query_that_is_not_allowed_passes_in_shadow_mode_alone(harness):
+    post = {"json": json.loads(harness.infer_body([1, 2])), "headers": {"x-api-key": "alice-key"}}
+    for mode, status in (("enforce", 400), ("shadow", 200)):
+        harness.mode = mode
+        with TestClient(harness.application()) as client:
+            assert client.post(f"{harness.path}?threshold=9", **post).status_code == status

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote_plus, urlencode
 
 from modeltoll.errors import RequestError
+from modeltoll.gateway.core.request import SHADOW
 from modeltoll.gateway.settings.upstream import TRACE_HEADERS
 from modeltoll.gateway.upstream.upstream import NO_HEAD, RequestHead
 
@@ -50,7 +51,7 @@ def head_of(request: Request, gates: Sequence[Gate], request_headers: Sequence[s
 
 
 def _query(raw: bytes, gates: Sequence[Gate]) -> str:
-    """A query in canonical form, whose parameters are all known."""
+    """A query in canonical form, whose parameters are all known, or any where all gates are in shadow mode."""
     if len(raw) > _MOST_QUERY_BYTES:
         raise RequestError(f"the query is longer than {_MOST_QUERY_BYTES} bytes")
     try:
@@ -62,8 +63,9 @@ def _query(raw: bytes, gates: Sequence[Gate]) -> str:
         raise RequestError("the query is not percent-encoded UTF-8") from None
     models = [gate.config.served_model for gate in gates]
     known = {name for model in models for name in (*model.protocol.routes.query, *model.service.allow_query)}
+    shadow = all(gate.config.mode == SHADOW for gate in gates)
     for name, _ in pairs:
-        if name not in known:
+        if name not in known and not shadow:
             raise RequestError(f"the query parameter {name[:64]!r} is not served here: it could change the answer")
     return urlencode(pairs, safe="", quote_via=quote)
 
