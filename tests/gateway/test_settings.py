@@ -338,4 +338,5 @@ def test_every_setting_is_in_the_reference_once_with_its_meaning():
 
 def test_the_manuals_examples_are_good_settings():
     for example in re.findall(r"```yaml\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL):
-        load_settings(write(example))
+        for document in example.split("\n---\n"):
+            load_settings(write(document))
