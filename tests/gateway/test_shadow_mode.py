@@ -215,7 +215,7 @@ def test_at_start_one_sentence_says_what_share_of_the_last_day_was_not_measured(
             for reason in ("request: odd", "request: odd", "answer: none"):
                 await unmeasured.result(shadow.alice, shadow.answer([[1.0]]), 0, reason)
         settings = SimpleNamespace(models={"digits": SimpleNamespace(mode="shadow")}, ledger=SimpleNamespace(url=url))
-        return [await unmeasured_notices(settings, lambda: 1e9 + seconds) for seconds in (60, 2 * 86_400)]
+        return [await unmeasured_notices(settings, lambda at=1e9 + seconds: at) for seconds in (60, 2 * 86_400)]
 
     now, later = asyncio.run(notices())
     assert now == (
