@@ -12,8 +12,10 @@ from starlette.testclient import TestClient
 
 from modeltoll import wire
 from modeltoll.errors import LedgerError, ModeltollError, UpstreamTimeout
+from modeltoll.gateway.assembly.unmeasured_notice import unmeasured_notices
 from modeltoll.gateway.core.unmeasured import Unmeasured
 from modeltoll.gateway.protocols.oip import OpenInference
+from modeltoll.ledger.from_url import open_ledger
 from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.records import REASON_CHARACTERS, Answer, Evidence
 
@@ -202,3 +204,21 @@ def test_a_query_that_is_not_allowed_passes_in_shadow_mode_alone(harness):
         harness.mode = mode
         with TestClient(harness.application()) as client:
             assert client.post(f"{harness.path}?threshold=9", **post).status_code == status
+
+
+def test_at_start_one_sentence_says_what_share_of_the_last_day_was_not_measured(shadow, tmp_path):
+    url = f"sqlite:///{tmp_path}/ledger.db"
+
+    async def notices():
+        async with open_ledger(url) as ledger:
+            unmeasured = Unmeasured("digits", "shadow", ledger, lambda: 1e9)
+            for reason in ("request: odd", "request: odd", "answer: none"):
+                await unmeasured.result(shadow.alice, shadow.answer([[1.0]]), 0, reason)
+        settings = SimpleNamespace(models={"digits": SimpleNamespace(mode="shadow")}, ledger=SimpleNamespace(url=url))
+        return [await unmeasured_notices(settings, lambda at=1e9 + seconds: at) for seconds in (60, 2 * 86_400)]
+
+    now, later = asyncio.run(notices())
+    assert now == (
+        "models.digits: 100.0% of 3 requests of the last day were not measured; most often (2 times): request: odd",
+    )
+    assert later == ()
