@@ -442,3 +442,27 @@ def test_models_of_texts_are_asked_a_sentence(tmp_path):
         assert tried["rows"] == 1
         assert min(tried["leaks"].values()) >= 0
         assert tried["unit_seconds"] is None
+
+
+def schema_of(**members):
+    body = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Question"}}}}
+    question = {"type": "object", "properties": members}
+    return {
+        "paths": {"/classify": {"post": {"requestBody": body}}},
+        "components": {"schemas": {"Question": question}},
+    }
+
+
+def test_a_service_that_openapi_describes_is_found_by_its_path_and_passes_check(tmp_path):
+    def answer(document):
+        return {"scores": {"bad": 0.25, "good": 0.75}, "label": "good"} if document["text"] else refused(document)
+
+    routes = [get("/openapi.json", schema_of(text={"type": "string"})), get("/health", OK), post("/classify", answer)]
+    with serving(Starlette(routes=routes)) as url:
+        assert init(url, tmp_path, "--path", "/elsewhere").exit_code == 1
+        found, run = init(url, tmp_path, "--path", "/classify"), check(tmp_path / "modeltoll.yaml", "--json", "-")
+    assert found.exit_code == 0, found.output
+    model = load_settings(tmp_path / "modeltoll.yaml").models["classify"]
+    assert (model.json_path.scores, model.json_path.ready) == ("scores.[bad, good]", "/health")
+    assert (model.output.classes, model.output.unmeasured) == (2, ("label",))
+    assert run.exit_code == 0, run.stderr
