@@ -591,7 +591,7 @@ def test_readiness_does_not_wait_for_a_model_server_or_ledger_that_hangs(harness
         async def fetch(self, path, head=None):
             await asyncio.Event().wait()
 
-        async def account(self, caller, model):
+        async def check_writable(self):
             await asyncio.Event().wait()
 
     admin = admin_application(Hanging(), "/v2/health/ready", Hanging(), harness.metrics)

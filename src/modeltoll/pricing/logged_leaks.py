@@ -100,10 +100,8 @@ def _unmeasured(reasons: Sequence[str], requests: int) -> tuple[str, ...]:
     if not reasons:
         return ()
     commonest, count = Counter(reasons).most_common(1)[0]
-    return (
-        f"{len(reasons)} of {requests} logged requests were not measured, and are left out; most often ({count} times): "
-        f"{commonest}",
-    )
+    left_out = f"{len(reasons)} of {requests} logged requests were not measured, and are left out"
+    return (f"{left_out}; most often ({count} times): {commonest}",)
 
 
 def _warnings(wanted: Sequence[tuple[str, LogEntry]]) -> tuple[str, ...]:
