@@ -148,7 +148,7 @@ def _encoded(rows: list[Any]) -> tuple[list[bytes], Floats | None]:
         return [head + row.tobytes() for row in numbers], numbers
     return [
         head + line.tobytes() if plain else canonical(row)
-        for row, line, plain in zip(rows, numbers, exact.tolist(), strict=True)
+        for row, line, plain in zip(rows, numbers, exact, strict=True)
     ], numbers
 
 
