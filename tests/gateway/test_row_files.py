@@ -6,8 +6,10 @@ import asyncio
 import json
 
 import numpy as np
+import pyarrow
 import pytest
 import yaml
+from pyarrow import parquet
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Route
@@ -42,8 +44,6 @@ CSV = """age,income,job,member
 
 
 def write_parquet(path):
-    pyarrow = pytest.importorskip("pyarrow")
-    parquet = pytest.importorskip("pyarrow.parquet")
     parquet.write_table(pyarrow.Table.from_pylist(ROWS), path)
 
 
@@ -104,8 +104,6 @@ WRONG = {
 @pytest.mark.parametrize("name", WRONG)
 def test_a_file_that_cannot_be_read_is_an_error_that_names_the_line(tmp_path, name):
     text, message = WRONG[name]
-    if name.endswith("parquet"):
-        pytest.importorskip("pyarrow")
     (tmp_path / name).write_text(text)
     with pytest.raises(CalibrationError, match=message):
         read_table(tmp_path / name)
