@@ -486,5 +486,5 @@ def test_numbers_below_members_that_are_not_measured_may_go_out():
 
 @pytest.mark.parametrize("protocol", [LISTS, VLLM, EMBEDDINGS, CHAT, PATH])
 def test_where_no_request_can_be_written_of_numbers_that_is_said(protocol):
-    with pytest.raises(AnswerError, match="shadow mode|recorded requests"):
+    with pytest.raises(AnswerError, match=r"shadow mode|recorded requests"):
         protocol.ask(NUMBERS, b"", SERVICE)

@@ -6,7 +6,7 @@ import asyncio
 import json
 
 import numpy as np
-import pyarrow
+import pyarrow as pa
 import pytest
 import yaml
 from pyarrow import parquet
@@ -44,7 +44,7 @@ CSV = """age,income,job,member
 
 
 def write_parquet(path):
-    parquet.write_table(pyarrow.Table.from_pylist(ROWS), path)
+    parquet.write_table(pa.Table.from_pylist(ROWS), path)
 
 
 WRITERS = {
