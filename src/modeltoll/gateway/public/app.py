@@ -36,6 +36,7 @@ from modeltoll.gateway.public.cors import CorsPolicy, PageAccess
 from modeltoll.gateway.public.disconnect import watching_caller
 from modeltoll.gateway.public.ingress import Ingress, IngressPolicy
 from modeltoll.gateway.public.parsing import (
+    VERSION_NAME,
     accept_of,
     addressed_gate,
     check_json,
@@ -83,6 +84,11 @@ def _unchanged_response(answer: Answer, **headers: str) -> Response:
     return Response(answer.body, status_code=answer.status, headers=every)
 
 
+def _is_any_version(gate: Gate, version: str) -> bool:
+    """Whether a version that is not listed is served: in shadow mode, if no server can take it for more than a version."""
+    return gate.config.mode == SHADOW and VERSION_NAME.fullmatch(version) is not None
+
+
 class _Handlers:
     """One handler per kind of route. ``template`` is the route's path, ``gates`` are the gates that share it."""
 
@@ -103,7 +109,11 @@ class _Handlers:
             gate = addressed_gate(gates, body)
             head = head_of(http_request, (gate,), policy.request_headers)
             receipts = receipts_of(http_request)
-            request = GateRequest(caller, path, body, accept, content_type, receipts, head=head, unread=unread)
+            # The model server might take a body that cannot be read here for a request to the other model.
+            strict = any(one.config.mode != SHADOW for one in gates)
+            request = GateRequest(
+                caller, path, body, accept, content_type, receipts, head=head, unread=unread, must_be_read=strict
+            )
             return await self._handle(gate, request, http_request)
 
     async def _handle(self, gate: Gate, request: GateRequest, http_request: Request) -> Response:
@@ -213,7 +223,7 @@ class _Handlers:
             gate
             for gate, service in services
             if (model in (None, service.model) or ("/" in model and model == service.served_as))
-            and (version is None or version in service.versions or gate.config.mode == SHADOW)
+            and (version is None or version in service.versions or _is_any_version(gate, version))
         ]
         if not matching:
             raise RouteRefused("there is no such model or version here")

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from modeltoll.gateway.public.shared_capacity import CapacityHolding
 
 __all__ = [
+    "VERSION_NAME",
     "accept_of",
     "addressed_gate",
     "check_json",
@@ -48,6 +49,7 @@ _GRACE_SECONDS = 10.0  # for the first bytes of a body, and after any pause
 _LEAST_RATE = 1024.0  # bytes per second
 _BROWSER_HEADERS = ("origin", "sec-fetch-site")
 _VERSION_CHARACTERS = 64  # of a version in the log
+VERSION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")  # an encoded slash or question mark could leave the model
 _OWN_PAGES = ("same-origin", "none")  # values of Sec-Fetch-Site
 _SIMPLE_TYPES = ("", "text/plain", "multipart/form-data", "application/x-www-form-urlencoded")
 _SLASH = re.compile(r"/|%2f", re.IGNORECASE)
