@@ -36,12 +36,12 @@ from modeltoll.gateway.public.cors import CorsPolicy, PageAccess
 from modeltoll.gateway.public.disconnect import watching_caller
 from modeltoll.gateway.public.ingress import Ingress, IngressPolicy
 from modeltoll.gateway.public.parsing import (
-    VERSION_NAME,
     accept_of,
     addressed_gate,
     check_json,
     content_of,
     identity_of,
+    matching_gates,
     path_of,
     read_body,
     receipts_of,
@@ -84,11 +84,6 @@ def _unchanged_response(answer: Answer, **headers: str) -> Response:
     return Response(answer.body, status_code=answer.status, headers=every)
 
 
-def _is_any_version(gate: Gate, version: str) -> bool:
-    """Whether a version that is not listed is served: in shadow mode, if no server can take it for more than a version."""
-    return gate.config.mode == SHADOW and VERSION_NAME.fullmatch(version) is not None
-
-
 class _Handlers:
     """One handler per kind of route. ``template`` is the route's path, ``gates`` are the gates that share it."""
 
@@ -100,7 +95,7 @@ class _Handlers:
 
     async def infer(self, template: str, gates: Sequence[Gate], http_request: Request) -> Response:
         """An inference request: through the gate of its model."""
-        protocol, gates = self._set_protocol(gates, http_request), self._matching_gates(gates, http_request)
+        protocol, gates = self._set_protocol(gates, http_request), matching_gates(gates, http_request)
         path, caller = path_of(template, http_request), self._identify(template, http_request)
         accept, (content_type, unread) = accept_of(http_request), content_of(gates, http_request, protocol)
         policy = self._ingress.policy
@@ -195,7 +190,7 @@ class _Handlers:
     async def pass_through(self, template: str, gates: Sequence[Gate], http_request: Request) -> Response:
         """Metadata and health: the upstream's answer unchanged."""
         self._set_protocol(gates, http_request)
-        gates = self._matching_gates(gates, http_request)
+        gates = matching_gates(gates, http_request)
         path, caller = path_of(template, http_request), self._identify(template, http_request)
         head = head_of(http_request, gates, self._ingress.policy.request_headers)
         with self._ingress.place(caller.name):
@@ -209,25 +204,6 @@ class _Handlers:
         protocol = gates[0].config.served_model.protocol
         http_request.scope[_PROTOCOL] = protocol
         return protocol
-
-    @staticmethod
-    def _matching_gates(gates: Sequence[Gate], http_request: Request) -> Sequence[Gate]:
-        """The gates of the model that the path names; all of them where it names none.
-
-        Raises:
-            RouteRefused: the path names another model, or a version of it that is not listed.
-        """
-        model, version = (http_request.path_params.get(name) for name in ("model", "version"))
-        services = [(gate, gate.config.served_model.service) for gate in gates]
-        matching = [
-            gate
-            for gate, service in services
-            if (model in (None, service.model) or ("/" in model and model == service.served_as))
-            and (version is None or version in service.versions or _is_any_version(gate, version))
-        ]
-        if not matching:
-            raise RouteRefused("there is no such model or version here")
-        return matching
 
     def _identify(self, template: str, http_request: Request) -> Caller:
         """The caller; its name and the route are noted for the audit log."""
