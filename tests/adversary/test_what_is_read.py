@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from laboratory import KEYS, MODEL
+from modeltoll.gateway.protocols.label_lists import LabelLists
 from modeltoll.gateway.protocols.oip import OpenInference
 from modeltoll.gateway.protocols.protocol import ServiceDescription
 from modeltoll.leak.entropy import EntropyMeasure
@@ -19,6 +20,7 @@ from modeltoll.records import Answer
 from modeltoll.testing.model_servers import serving
 
 MEASURES = (EntropyMeasure(partial=True), GapMeasure(partial=True))
+LABELLED = ServiceDescription("m", "", "probabilities", 2, labels=("yes", "no"))
 PARTS = {"top": slice(0, 32), "bottom": slice(32, 64)}
 INPUTS = [{"name": name, "width": 32, "datatype": "FP64"} for name in PARTS]
 
@@ -129,3 +131,15 @@ def test_asking_for_one_class_makes_no_row_cheaper():
             evidence = protocol.evidence(parsed, answer, service)
             leaks.append([measure.measure(evidence)[0] for measure in MEASURES])
         assert (np.diff(leaks, axis=0) >= -1e-9).all()
+
+
+def test_a_text_that_a_server_reads_with_another_one_is_another_row():
+    """Text Embeddings Inference reads a list of two texts as one pair: n texts must not give n * n known rows."""
+
+    def prints(*texts):
+        return LabelLists().read(json.dumps({"inputs": texts}).encode(), LABELLED).fingerprints
+
+    (alone,) = prints("a")
+    pairs = [prints("a", "b"), prints("a", "c"), prints("b", "a")]
+    assert len({alone, *(one for pair in pairs for one in pair)}) == 7
+    assert prints("a", "b", "c")[0] == alone

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,8 +14,12 @@ from starlette.testclient import TestClient
 from modeltoll import wire
 from modeltoll.errors import LedgerError, ModeltollError, UpstreamTimeout
 from modeltoll.gateway.assembly.unmeasured_notice import unmeasured_notices
+from modeltoll.gateway.core.gate import Gate
 from modeltoll.gateway.core.unmeasured import Unmeasured
 from modeltoll.gateway.protocols.oip import OpenInference
+from modeltoll.gateway.protocols.openai_embeddings import OpenAIEmbeddings
+from modeltoll.gateway.protocols.protocol import ServiceDescription
+from modeltoll.gateway.public.app import application
 from modeltoll.ledger.from_url import open_ledger
 from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.records import REASON_CHARACTERS, Answer, Evidence
@@ -196,6 +201,39 @@ def test_a_version_that_is_not_listed_passes_unmeasured_in_shadow_mode_alone(har
         assert client.post("/v2/models/other/infer", json={}, headers=headers).status_code == 404
         assert client.post("/v2/repository/models/digits/unload", json={}, headers=headers).status_code == 404
     assert [entry.reason for entry in harness.log()] == ["version: 9", ""]
+
+
+@pytest.mark.parametrize("version", ["..%25252F..%25252Fother", "1%3Fa", "1%23", "%2525", "1%0A"])
+def test_no_version_leads_to_another_model(shadow, version):
+    shadow.upstream.handler = lambda path, body: shadow.answer([[0.25] * 4])
+    post = {"json": json.loads(shadow.infer_body([1, 2])), "headers": {"x-api-key": "alice-key"}}
+    with TestClient(shadow.application()) as client:
+        assert client.post(f"/v2/models/digits/versions/{version}/infer", **post).status_code == 404
+        assert client.get(f"/v2/models/digits/versions/{version}", headers=post["headers"]).status_code == 404
+    assert shadow.upstream.requests == []
+
+
+# A server in Go reads names of members in any letters, and the last one counts.
+OTHERS = (b'{"model": "free", "MODEL": "dear", "input": "a"}', b'{"model": "dear", "model": "free", "input": "a"}')
+
+
+@pytest.mark.parametrize("other", ["enforce", "shadow"])
+@pytest.mark.parametrize("body", OTHERS)
+def test_beside_a_model_in_enforce_mode_a_request_must_be_read(shadow, body, other):
+    shadow.upstream.handler = lambda path, body: Answer(200, "application/json", b"the other model's answer")
+    gates = {}
+    for name, mode in (("free", "shadow"), ("dear", other)):
+        service = ServiceDescription(name, "", "embeddings")
+        gate = shadow.gate()
+        model = replace(gate.config.served_model, service=service, protocol=OpenAIEmbeddings())
+        gates[name] = Gate(
+            replace(gate.config, served_model=model, mode=mode), shadow.upstream, shadow.ledger, shadow.runtime
+        )
+    components = replace(shadow.components(), gates=gates)
+    headers = {"x-api-key": "alice-key", "content-type": "application/json"}
+    with TestClient(application(components)) as client:
+        response = client.post("/v1/embeddings", content=body, headers=headers)
+    assert (response.status_code, len(shadow.upstream.requests)) == ((200, 1) if other == "shadow" else (400, 0))
 
 
 def test_a_query_that_is_not_allowed_passes_in_shadow_mode_alone(harness):

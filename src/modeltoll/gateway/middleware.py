@@ -21,6 +21,7 @@ from modeltoll.gateway.public.application_routes import (
 from modeltoll.gateway.public.parsing import written_path
 from modeltoll.gateway.settings.gateway import Settings
 from modeltoll.gateway.settings.load import load_settings
+from modeltoll.gateway.settings.upstream import TRACE_HEADERS
 from modeltoll.gateway.upstream.application import ApplicationUpstream, CallerRequest, is_gateway_call
 
 if TYPE_CHECKING:
@@ -76,7 +77,8 @@ class TollMiddleware:
         self._app = app
         limits = loaded.upstream
         max_body = int(limits.max_answer_mib * (1 << 20))
-        upstream = ApplicationUpstream(app, max_body, self._learn, limits.timeout_seconds, limits.answer_headers)
+        read = tuple(name for name in limits.request_headers if name not in TRACE_HEADERS)
+        upstream = ApplicationUpstream(app, max_body, self._learn, limits.timeout_seconds, limits.answer_headers, read)
         self._gateway = build_gateway(loaded, upstream)
         self._routes = ApplicationRoutes(app, self._gateway.gates, exact_paths=exact_paths)
         self._tolled_methods = {"POST", "OPTIONS"} if loaded.cors.origins else {"POST"}

@@ -102,7 +102,9 @@ class Gate:
         tariff = self.config.current_tariff
         try:
             parsed = await self._read(request)
-        except Exception as error:  # noqa: BLE001  raised again in enforce mode
+        except Exception as error:
+            if request.must_be_read:
+                raise
             return await self._pass_unread(request, tariff, self._unmeasured.reason(error))
         rows = len(parsed.fingerprints)
         await self._steps.with_quota(self._quotas.check, request.caller, rows)

@@ -217,7 +217,7 @@ class GateRequest:
     ``content_type`` is one of ``wire.with_binary_length``. ``receipts`` are those of earlier tolls, as the caller sent them.
     ``payment`` is the receipt of the admission toll that the caller has paid for this request. ``head`` is what of the
     request's query and headers goes to the model server. ``unread``, for shadow mode only: why the body is not read;
-    ``content_type`` may be any then.
+    ``content_type`` may be any then. ``must_be_read``: a body that cannot be read is refused in shadow mode, too.
     """
 
     caller: Caller
@@ -229,6 +229,7 @@ class GateRequest:
     payment: Receipt | None = None
     head: RequestHead = NO_HEAD
     unread: str = ""
+    must_be_read: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,6 +111,8 @@ class LabelLists(PlainErrors, TextProtocol):
         others += other_members(parameters, _PARAMETERS, service, of="'parameters'")
         display, texts = _display(document, parameters, service), texts_in(document.get("inputs"), "inputs")
         context = canonical([display.kind, display.labels, *_truncation(document)]) + others
+        if len(texts) == _PAIR:  # some servers read two texts as one pair: then each is read with the other
+            context += canonical(texts)
         bound = _bound(len(texts), display, service)
         return ParsedRequest(fingerprints_of(texts, service, context), None, note=display.kind, answer_bound=bound)
 

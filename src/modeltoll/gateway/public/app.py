@@ -41,6 +41,7 @@ from modeltoll.gateway.public.parsing import (
     check_json,
     content_of,
     identity_of,
+    matching_gates,
     path_of,
     read_body,
     receipts_of,
@@ -94,7 +95,7 @@ class _Handlers:
 
     async def infer(self, template: str, gates: Sequence[Gate], http_request: Request) -> Response:
         """An inference request: through the gate of its model."""
-        protocol, gates = self._set_protocol(gates, http_request), self._matching_gates(gates, http_request)
+        protocol, gates = self._set_protocol(gates, http_request), matching_gates(gates, http_request)
         path, caller = path_of(template, http_request), self._identify(template, http_request)
         accept, (content_type, unread) = accept_of(http_request), content_of(gates, http_request, protocol)
         policy = self._ingress.policy
@@ -103,7 +104,11 @@ class _Handlers:
             gate = addressed_gate(gates, body)
             head = head_of(http_request, (gate,), policy.request_headers)
             receipts = receipts_of(http_request)
-            request = GateRequest(caller, path, body, accept, content_type, receipts, head=head, unread=unread)
+            # The model server might take a body that cannot be read here for a request to the other model.
+            strict = any(one.config.mode != SHADOW for one in gates)
+            request = GateRequest(
+                caller, path, body, accept, content_type, receipts, head=head, unread=unread, must_be_read=strict
+            )
             return await self._handle(gate, request, http_request)
 
     async def _handle(self, gate: Gate, request: GateRequest, http_request: Request) -> Response:
@@ -185,7 +190,7 @@ class _Handlers:
     async def pass_through(self, template: str, gates: Sequence[Gate], http_request: Request) -> Response:
         """Metadata and health: the upstream's answer unchanged."""
         self._set_protocol(gates, http_request)
-        gates = self._matching_gates(gates, http_request)
+        gates = matching_gates(gates, http_request)
         path, caller = path_of(template, http_request), self._identify(template, http_request)
         head = head_of(http_request, gates, self._ingress.policy.request_headers)
         with self._ingress.place(caller.name):
@@ -199,25 +204,6 @@ class _Handlers:
         protocol = gates[0].config.served_model.protocol
         http_request.scope[_PROTOCOL] = protocol
         return protocol
-
-    @staticmethod
-    def _matching_gates(gates: Sequence[Gate], http_request: Request) -> Sequence[Gate]:
-        """The gates of the model that the path names; all of them where it names none.
-
-        Raises:
-            RouteRefused: the path names another model, or a version of it that is not listed.
-        """
-        model, version = (http_request.path_params.get(name) for name in ("model", "version"))
-        services = [(gate, gate.config.served_model.service) for gate in gates]
-        matching = [
-            gate
-            for gate, service in services
-            if (model in (None, service.model) or ("/" in model and model == service.served_as))
-            and (version is None or version in service.versions or gate.config.mode == SHADOW)
-        ]
-        if not matching:
-            raise RouteRefused("there is no such model or version here")
-        return matching
 
     def _identify(self, template: str, http_request: Request) -> Caller:
         """The caller; its name and the route are noted for the audit log."""

@@ -87,7 +87,9 @@ class ApplicationUpstream:
 
     ``max_body`` bounds an answer in bytes, ``timeout`` is the longest time in seconds until an answer is complete.
     ``on_predicted`` gets the scope of each prediction, as the application leaves it. ``answer_headers``: names, in small
-    letters, of the answer's headers that are passed on.
+    letters, of the answer's headers that are passed on. ``read_headers``: names of the request's headers that are part of
+    its rows' identity; the application gets them from the request's head, for an admitted request comes with those of its
+    redemption.
     """
 
     def __init__(
@@ -97,8 +99,10 @@ class ApplicationUpstream:
         on_predicted: Callable[[Scope], None] | None = None,
         timeout: float = 30.0,
         answer_headers: tuple[str, ...] = (),
+        read_headers: tuple[str, ...] = (),
     ) -> None:
         self._app = app
+        self._replaced = frozenset((*_BODY_HEADERS, _BINARY, *(name.encode() for name in read_headers)))
         self._max_body = max_body
         self._on_predicted = on_predicted
         self._timeout = timeout
@@ -128,15 +132,16 @@ class ApplicationUpstream:
     def _scope(self, method: str, path: str, body: bytes, sent: tuple[RequestHead, dict[str, str]]) -> Scope:
         """The caller's scope with this request in it. ``path`` is put where the caller's path was, below any root path.
 
-        ``sent``: the head, of which the query is used, for all headers of the caller are kept; and the body's headers.
+        ``sent``: the head, of which the query and the headers that are read are used, for all others of the caller are kept;
+        and the body's headers.
         The application and what is around the gateway share ``request.state``. The server's extensions are left out: a
         response by one of them would not be seen here.
         """
         head, headers = sent
         request = _caller_request.get(None)
         caller = _NO_SCOPE if request is None else request.scope
-        kept = [(name, value) for name, value in caller["headers"] if name.lower() not in (*_BODY_HEADERS, _BINARY)]
-        own = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+        kept = [(name, value) for name, value in caller["headers"] if name.lower() not in self._replaced]
+        own = [(name.lower().encode(), value.encode()) for name, value in (*head.read_headers, *headers.items())]
         full = _prefix(caller) + path
         return {
             **caller,
