@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from modeltoll.gateway.settings.environment import NESTED, PREFIX
 from modeltoll.gateway.settings.field_types import SettingsPart, UpstreamUrl, header_name
 from modeltoll.gateway.settings.secret_text import SecretText
 
@@ -186,8 +187,8 @@ class _EnvironmentUpstream(BaseSettings):
     """This section alone, of the environment and of what is given."""
 
     model_config = SettingsConfigDict(
-        env_prefix="MODELTOLL_",
-        env_nested_delimiter="__",
+        env_prefix=PREFIX,
+        env_nested_delimiter=NESTED,
         nested_model_default_partial_update=True,
         extra="ignore",
     )
