@@ -16,7 +16,7 @@ from starlette.routing import Route
 from typer.testing import CliRunner
 
 from modeltoll.cli import app
-from modeltoll.cli.fit_measures import _array_of
+from modeltoll.cli.private_files import array_of
 from modeltoll.errors import CalibrationError, UpstreamError
 from modeltoll.gateway.assembly.components import build_served_model
 from modeltoll.gateway.settings.load import load_settings
@@ -247,11 +247,11 @@ def test_kinds_change_numbers_only_and_strangers_keep_to_the_columns(tmp_path):
 def test_the_measures_read_the_same_files_and_refuse_texts_beside_numbers(tmp_path):
     WRITERS["rows.csv"](tmp_path / "rows.csv")
     with pytest.raises(CalibrationError, match="job, member hold texts"):
-        _array_of(tmp_path / "rows.csv", "inputs")
+        array_of(tmp_path / "rows.csv", "inputs")
     (tmp_path / "x.csv").write_text("a,b\n1,\n3,4\n")
     (tmp_path / "y.csv").write_text("label\ncat\ndog\n")
-    assert np.isnan(private_rows(_array_of(tmp_path / "x.csv", "inputs")).inputs[0, 1])
-    assert _array_of(tmp_path / "y.csv", "labels").tolist() == ["cat", "dog"]
+    assert np.isnan(private_rows(array_of(tmp_path / "x.csv", "inputs")).inputs[0, 1])
+    assert array_of(tmp_path / "y.csv", "labels").tolist() == ["cat", "dog"]
 
 
 def mlflow_server():

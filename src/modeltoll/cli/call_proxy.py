@@ -30,9 +30,7 @@ __all__ = ["commands"]
 
 commands = typer.Typer()
 
-_PROXY_ADDRESS = (
-    "127.0.0.1:4402"  # a port that no known model server listens on by default; 402 is the status of a toll
-)
+_PROXY_ADDRESS = "127.0.0.1:4402"  # no known model server listens there by default; 402 is the status of a toll
 
 MaxSeconds = Annotated[
     float, typer.Option(min=0, help="Largest toll to pay, in expected seconds of work on one reference core.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 import time
 from dataclasses import replace
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from modeltoll.cli.novelty_output import data_line, network_line, report_headings, report_json, report_lines
+from modeltoll.cli.private_files import array_of, load_private, load_rows
 from modeltoll.cli.terminal import (
     JsonFile,
     duration,
@@ -24,7 +24,6 @@ from modeltoll.cli.terminal import (
     write_json,
 )
 from modeltoll.errors import CalibrationError, SettingsError
-from modeltoll.files import read_array
 
 if TYPE_CHECKING:
     import numpy as np
@@ -90,7 +89,7 @@ def fit_teachers(  # noqa: PLR0913  each is a choice of the operator's
     Reads private inputs and labels, writes one file. The first teacher shows how long all will take. A training that is
     interrupted keeps the teachers it has in a folder beside the output, and the same command continues with them.
     """
-    x, y, shape_of_input = _load_private(inputs, labels, shape)
+    x, y, shape_of_input = load_private(inputs, labels, shape)
     checkpoints = out.with_name(f"{out.name}.parts")
     try:
         if kind == "logistic":
@@ -170,7 +169,7 @@ def fit_novelty(  # noqa: PLR0913  each is a choice of the operator's
     from modeltoll.leak.layered_novelty import NoveltyTerms  # noqa: PLC0415
     from modeltoll.leak.novelty_report import report_novelty  # noqa: PLC0415
 
-    data = PrivateData(_load_rows(inputs, shape, codes=codes), None if labels is None else _array_of(labels, "labels"))
+    data = PrivateData(load_rows(inputs, shape, codes=codes), None if labels is None else array_of(labels, "labels"))
     corruptions = _kinds(kinds, data.rows)
     rows = {name: _kind_rows(path, data.rows) for name, path in _named_files(kind or [])}
     plan = NoveltyPlan(corruptions, rows, network, NoveltyTerms(neighbours, max_points=points, seed=seed))
@@ -220,7 +219,7 @@ def _kind_rows(path: Path, private: PrivateRows) -> NDArray[np.float64]:
     Raises:
         CalibrationError: the file cannot be read, or its rows are of another width than the private data.
     """
-    rows = _load_rows(path, codes=private.codes or None).inputs
+    rows = load_rows(path, codes=private.codes or None).inputs
     if rows.shape[1] != private.inputs.shape[1]:
         raise CalibrationError(
             f"{path} has rows of {rows.shape[1]} numbers, the private data of {private.inputs.shape[1]}"
@@ -269,70 +268,3 @@ def _fit_networks(kind: str, private: tuple[Any, Any, Shape], teachers: int, see
     plan = replace(plans[kind], seed=seed)
     with stage("Training the teachers") as progress:
         return fit_network_teachers(*private, plan, teachers=teachers, checkpoints=checkpoints, progress=progress)
-
-
-def _load_private(inputs: Path, labels: Path, stated: str | None) -> tuple[NDArray[np.float64], NDArray[Any], Shape]:
-    """Flat inputs (n, d), labels, and the shape of one input as (height, width, channels).
-
-    Raises:
-        CalibrationError: a file cannot be read, or the inputs are not numeric.
-    """
-    rows = _load_rows(inputs, stated, codes=False)
-    return rows.inputs, _array_of(labels, "labels"), rows.shape
-
-
-def _load_rows(inputs: Path, stated: str | None = None, *, codes: bool | None = None) -> PrivateRows:
-    """The rows of a file, with the shape that is stated or stored.
-
-    Raises:
-        CalibrationError: the file cannot be read, or holds neither rows of numbers nor texts.
-    """
-    from modeltoll.leak.private_rows import private_rows  # noqa: PLC0415
-
-    array = _array_of(inputs, "inputs")
-    try:
-        return private_rows(array, None if stated is None else _shape(stated, array.shape[1:]), codes=codes)
-    except CalibrationError as error:
-        raise CalibrationError(f"{inputs}: {error}") from None
-
-
-def _array_of(path: Path, what: str) -> NDArray[Any]:
-    """The array of an .npy file, or of a file of rows: numbers, or one text or label a row.
-
-    Raises:
-        CalibrationError: the file cannot be read, or columns of texts stand beside others.
-    """
-    if path.suffix == ".npy":
-        return read_array(path)
-    with requires_extra("gateway"):
-        import numpy as np  # noqa: PLC0415
-
-        from modeltoll.gateway.setup.row_files import read_table  # noqa: PLC0415
-    table = read_table(path)
-    if what == "labels" or (len(table.words) == 1 and table.words[0]):
-        if len(table.words) != 1:
-            raise CalibrationError(f"{path} holds {len(table.words)} columns where one of {what} is needed")
-        values = [table.values(row)[0] for row in range(len(table))]
-        if None in values:
-            raise CalibrationError(f"{table.where(values.index(None))}: a value is missing")
-        return np.array(values if all(type(value) is int for value in values) else [*map(str, values)])
-    if texts := [
-        name or str(place) for place, name in enumerate(table.columns or [""] * len(table.words)) if table.words[place]
-    ]:
-        raise CalibrationError(
-            f"{path}: {', '.join(texts)} hold texts; these measures read columns of numbers, or one column of texts"
-        )
-    if table.callers is not None:
-        note.print(f"{path}: the column of callers is left out", soft_wrap=True)
-    return table.numbers.reshape(len(table), *table.shape)
-
-
-def _shape(stated: str, rows: tuple[int, ...]) -> Shape:
-    """(height, width, channels) of one input, as stated."""
-    try:
-        sides = tuple(int(side) for side in stated.split("x"))
-    except ValueError:
-        sides = ()
-    if not 2 <= len(sides) <= 3 or min(sides) < 1 or math.prod(sides) != math.prod(rows):
-        raise SettingsError([f"--shape: {stated!r} is not HEIGHTxWIDTH[xCHANNELS] with {math.prod(rows)} numbers"])
-    return sides[0], sides[1], sides[2] if len(sides) == 3 else 1

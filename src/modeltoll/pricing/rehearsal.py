@@ -67,7 +67,8 @@ def rehearse(
     """Try each kind and caller on its rows held back, under the tariff of this calibration.
 
     For the evidence, ``_CALLERS`` callers of 50 to 5,000 rows and, of kinds that are no caller, one of ``LONG_RUN_ROWS`` rows
-    are drawn, with replacement; of few rows held back only callers of at most so many rows, without replacement. A caller who is known to be honest has the kind of its own log. The same seed draws the same rows.
+    are drawn, with replacement; of few rows held back only callers of at most so many rows, without replacement. A caller
+    who is known to be honest has the kind of its own log. The same seed draws the same rows.
     """
     tariff, trials = ConformalTariff(calibration), []
     for place, rows in enumerate(held_back):

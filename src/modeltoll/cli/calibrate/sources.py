@@ -25,9 +25,9 @@ class NamedFile:
 class RowSources:
     """Where rows come from: one of ``inputs``, ``requests``, ``leaks`` and ``from_ledger``, and what is added to them.
 
-    ``leave_out``: whether rows that the model server refuses are left out. ``kinds``: a list of corruptions for ``inputs``; ``kind_rows``: honest rows that each is applied to. ``kind_files``,
-    ``stranger_files``: rows to send, or recorded leaks (.npz). ``known_honest``: callers, or ``ALL_CALLERS``. ``shape``:
-    of an image, if rows are flat.
+    ``leave_out``: whether rows that the model server refuses are left out. ``kinds``: a list of corruptions for ``inputs``;
+    ``kind_rows``: honest rows that each is applied to. ``kind_files``, ``stranger_files``: rows to send, or recorded leaks
+    (.npz). ``known_honest``: callers, or ``ALL_CALLERS``. ``shape``: of an image, if rows are flat.
     """
 
     inputs: Path | None

@@ -23,7 +23,7 @@ _LIMITS = TailLimits(lines=10_000, rows=100_000)  # a second or two of reading; 
 async def unmeasured_notices(settings: Settings, clock: Callable[[], float] = time.time) -> tuple[str, ...]:
     """One sentence for each model in shadow mode, some of whose requests of the last day were not measured.
 
-    None where the ledger does not answer, or is not there yet.
+    Empty where the ledger does not answer, or is not there yet.
     """
     models = [name for name, model in settings.models.items() if model.mode == SHADOW]
     if not models or not ledger_spec(settings.ledger.url).shared:

@@ -96,8 +96,8 @@ class Gate:
         In shadow mode a request or an answer that cannot be measured goes through as it came.
 
         Raises:
-            RequestError, AnswerError, UpstreamError (UpstreamRefused with the server's own status), LedgerError, AllowanceSpent, TokenRefused: nothing of the answer may
-                be released.
+            RequestError, AnswerError, UpstreamError (UpstreamRefused with the server's own status), LedgerError,
+                AllowanceSpent, TokenRefused: nothing of the answer may be released.
         """
         tariff = self.config.current_tariff
         try:

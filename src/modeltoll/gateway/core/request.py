@@ -236,9 +236,10 @@ class GateRequest:
 class GateResult:
     """The result of a request: the unchanged answer, or a toll for the answer or for admission; never both.
 
-    ``mode`` is the mode in the ledger's log; ``work`` of an admission toll is what the toll asks, else the price. ``in_ledger`` is False where the ledger did not answer, so that the charge,
-    the quota or the log entry is missing there. ``headers`` are those of the model server's answer that go beside it or its
-    toll. ``reason``: as in ``LogEntry``, of an answer that was not measured.
+    ``mode`` is the mode in the ledger's log; ``work`` of an admission toll is what the toll asks, else the price.
+    ``in_ledger`` is False where the ledger did not answer, so that the charge, the quota or the log entry is missing there.
+    ``headers`` are those of the model server's answer that go beside it or its toll. ``reason``: as in ``LogEntry``, of an
+    answer that was not measured.
     """
 
     work: Work

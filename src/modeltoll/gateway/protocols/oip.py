@@ -86,9 +86,7 @@ def _check_shown(answer: _Answer, service: ServiceDescription) -> None:
             raise ValueError("has a name that is too long")
     for parameters in (answer.parameters, *(output.parameters for output in answer.outputs)):
         for name, value in (parameters or {}).items():
-            if name in service.unmeasured:
-                continue
-            if value is None:
+            if name in service.unmeasured or value is None:
                 continue
             if name not in _SHOWN_PARAMETERS or not isinstance(value, bool | int | str):
                 raise ValueError(f"holds the parameter {name!r}, which is not measured; list it in output.unmeasured")

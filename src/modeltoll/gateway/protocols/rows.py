@@ -141,9 +141,8 @@ def _encoded(rows: list[Any]) -> tuple[list[bytes], Floats | None]:
     if numbers is None:
         return [canonical(_with_base64(row, 0)) for row in rows], None
     head = b"numbers" + canonical(shape)
-    exact: Bools = np.all(
-        np.abs(numbers) < _EXACT, axis=1
-    )  # False for a row with a missing value: null and NaN are two values
+    # False for a row with a missing value: null and NaN are two values.
+    exact: Bools = np.all(np.abs(numbers) < _EXACT, axis=1)
     if exact.all():
         return [head + row.tobytes() for row in numbers], numbers
     return [
@@ -153,8 +152,7 @@ def _encoded(rows: list[Any]) -> tuple[list[bytes], Floats | None]:
 
 
 def _numeric(rows: list[Any]) -> tuple[Floats | None, list[int]]:
-    """Rows (rows, dimensions) where every item is a number or missing (NaN), and the shape of a row; None where one is not,
-    and where rows are ragged, as lists of token numbers are.
+    """Rows (rows, dimensions) and the shape of one; None where an item is neither a number nor missing (NaN), or rows are ragged.
 
     Raises:
         RequestError: a number that is not finite, or too large.

@@ -34,10 +34,8 @@ __all__ = ["OWN_PATHS", "ApplicationRoutes", "applications_inside", "mark_guarde
 
 OWN_PATHS = (wire.REDEEM_PATH, wire.SETTLE_PATH)  # the gateway's, which no application has
 _PROBE_SECONDS = 5.0
-_PROBE, _GUARDED = (
-    "modeltoll.probe",
-    "guarded",
-)  # key in the scope of a request that finds an endpoint, and its value there
+_PROBE = "modeltoll.probe"  # key in the scope of a request that finds an endpoint
+_GUARDED = "guarded"  # its value there, where another gateway guards the path
 _MOST_LAYERS = 100  # of middleware
 _HOW = "write the path at which the router below TollMiddleware serves the model, or add TollMiddleware to the application that has this route"
 _UNSEEN = (

@@ -19,12 +19,11 @@ if TYPE_CHECKING:
 
     from modeltoll.gateway.core.gate import Gate
 
-__all__ = ["MOST_HEAD_BYTES", "head_of", "trace_headers"]
+__all__ = ["head_of", "trace_headers"]
 
 _MOST_QUERY_BYTES = 4096
 _MOST_VALUE_BYTES = 1024  # of a header
 _MOST_READ_HEADERS_BYTES = 4096  # of all headers that the model may read
-MOST_HEAD_BYTES = _MOST_QUERY_BYTES + _MOST_READ_HEADERS_BYTES
 _TRACE_VALUES = {
     "traceparent": re.compile(r"[0-9a-f-]{1,128}"),
     "tracestate": re.compile(r"[ -~]{1,512}"),

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from modeltoll.gateway.settings.field_types import SettingsPart, UpstreamUrl, header_name
+from modeltoll.gateway.settings.environment import NESTED, PREFIX
+from modeltoll.gateway.settings.field_types import HeaderName, SettingsPart, UpstreamUrl
 from modeltoll.gateway.settings.secret_text import SecretText
 
 __all__ = ["OF_THE_CONNECTION", "TRACE_HEADERS", "UpstreamSettings", "check_header_value", "upstream_of_environment"]
@@ -53,8 +53,6 @@ _OF_THE_GATEWAY = frozenset(
         "www-authenticate",
     )
 )
-
-HeaderName = Annotated[str, AfterValidator(header_name)]
 
 
 def check_header_value(text: str, name: str) -> None:
@@ -186,8 +184,8 @@ class _EnvironmentUpstream(BaseSettings):
     """This section alone, of the environment and of what is given."""
 
     model_config = SettingsConfigDict(
-        env_prefix="MODELTOLL_",
-        env_nested_delimiter="__",
+        env_prefix=PREFIX,
+        env_nested_delimiter=NESTED,
         nested_model_default_partial_update=True,
         extra="ignore",
     )

@@ -136,7 +136,7 @@ def _places(document: Any, at: str, depth: int) -> Iterator[tuple[str, Any, str]
         if document and isinstance(document[0], dict):
             for name in filter(_NAME.fullmatch, document[0]):
                 column = [member_at(row, name) for row in document]
-                yield from ((f"{at}[].{name}", column, at.partition(".")[0]),)
+                yield f"{at}[].{name}", column, at.partition(".")[0]
     if isinstance(document, dict) and depth < _DEPTH:
         for name, member in document.items():
             if _NAME.fullmatch(name):
