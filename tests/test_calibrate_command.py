@@ -236,7 +236,7 @@ def test_a_time_without_its_unit_is_refused(leaks, tmp_path, text):
 
 def test_options_that_contradict_each_other_are_refused(leaks, tmp_path):
     out = ("--out", tmp_path / "t.json")
-    assert_refused(2, "give one of --inputs, --leaks and --from-ledger", *out)
+    assert_refused(2, "give one of --inputs, --requests, --leaks and --from-ledger", *out)
     assert_refused(2, "--kinds changes inputs", "--leaks", leaks, *out, "--kinds", "blur")
     assert_refused(2, "--kind: write NAME=FILE", "--leaks", leaks, *out, "--kind", "night.npy")
     assert_refused(2, "give the gateway's settings", "--leaks", leaks, *out, "--kind", "night=night.npy")

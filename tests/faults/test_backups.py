@@ -128,10 +128,10 @@ def test_a_valkey_ledger_is_restored_from_its_append_only_files():
         first, last = charge_and_back_up(server.url, take)
         server.stop()
         other.stop()
-        for folder in (server.folder, other._folder):
+        for folder in (server.folder, other.folder):
             assert (folder / "appendonlydir").exists()
-        shutil.rmtree(other._folder / "appendonlydir")
-        shutil.copytree(server.folder / "appendonlydir", other._folder / "appendonlydir")
+        shutil.rmtree(other.folder / "appendonlydir")
+        shutil.copytree(server.folder / "appendonlydir", other.folder / "appendonlydir")
         other.start()
         check(other.url, first, last)
 

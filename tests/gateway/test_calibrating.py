@@ -106,7 +106,7 @@ def test_the_command_sends_kinds_of_tables_and_generic_strangers(running, tmp_pa
     assert any(name.startswith("missing:") for name in names)
     assert [each["name"] for each in document["strangers"]] == ["noise", "shuffled columns"]
     assert all(each["generic"] for each in document["strangers"])
-    assert set(document["strangers"][0]["units_without"]) == {"jitter", "missing", "scale", "night"}
+    assert set(document["strangers"][0]["units_without"]) == {"jitter", "missing", "scale", "night", "classes"}
     assert document["undefended_seconds"] > 0.0
     assert document["gate_seconds"] > 0.0
     refused = CliRunner().invoke(app, ["calibrate", str(running), *map(str, [*options, "--kinds", "blur"])])

@@ -336,7 +336,7 @@ def test_a_caller_who_hangs_up_has_used_the_model_servers_time(harness):
     async def hang_up():
         asked = asyncio.Event()
 
-        async def forever(path, body, content_type="application/json"):
+        async def forever(path, body, content_type, head):
             asked.set()
             await asyncio.sleep(60)
 

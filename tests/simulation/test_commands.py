@@ -250,7 +250,7 @@ def test_a_shadow_log_is_calibrated_with_the_weights_of_the_settings(folder):
 
 def test_invalid_calibrations_are_refused(folder, tmp_path):
     leaks, settings = folder / "leaks.npz", folder / "modeltoll.yaml"
-    assert_refused(2, "give one of --inputs, --leaks and --from-ledger", "calibrate", settings)
+    assert_refused(2, "give one of --inputs, --requests, --leaks and --from-ledger", "calibrate", settings)
     assert_refused(2, "give one of", "calibrate", settings, "--leaks", leaks, "--from-ledger")
     assert_refused(2, "without settings, give --leaks and --out", "calibrate", "--leaks", leaks)
     assert_refused(

@@ -92,15 +92,26 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize("query", REFUSED)
 @pytest.mark.parametrize("method", ["POST", "GET"])
-def test_any_other_query_is_refused_before_the_model_server_is_asked(setup, query, method):
+def test_any_other_query_is_refused_before_the_model_server_is_asked(application_settings, tmp_path, method):
+    server = Server()
+    allowing = {"mode": "enforce", "allow_query": ["threshold"], "json_path": ALLOWING["json_path"]}
+    settings = application_settings(allowing)
+    models = yaml.safe_load(settings.read_text())["models"]
+    with serving(server.application()) as url, served_gateway(tmp_path, url, models) as gate:
+        for query in REFUSED:
+            before = len(server.seen)
+            path = "/predict" if method == "POST" else "/ready"
+            found = httpx.request(method, f"{gate.url}{path}{query}", json=ROWS if method == "POST" else None)
+            assert (found.status_code, len(server.seen)) == (400, before), query
+            assert "query" in found.json()["error"]
+
+
+@pytest.mark.parametrize("query", ["?top=1", "?threshold=9&top=1", "?Threshold=9"])
+def test_in_shadow_mode_any_query_that_can_be_read_passes(setup, query):
     server, gate = setup
-    before = len(server.seen)
-    path = "/predict" if method == "POST" else "/ready"
-    found = httpx.request(method, f"{gate.url}{path}{query}", json=ROWS if method == "POST" else None)
-    assert (found.status_code, len(server.seen)) == (400, before)
-    assert "query" in found.json()["error"]
+    assert post(gate, query).status_code == 200
+    assert server.seen[-1][1] == "/predict" + query
 
 
 def test_a_query_of_metadata_is_passed_on_too(setup):

@@ -220,7 +220,7 @@ def default_coordinates(
     The first by weight of those that read answers and of those that read inputs (``of_inputs``), in that order. If all read
     one of the two: the two heaviest, in the order of ``measures``.
     """
-    heaviest = sorted(range(len(measures)), key=lambda place: (-weights[place], place))
+    heaviest = [place for _, place in sorted((-weight, place) for place, weight in enumerate(weights[: len(measures)]))]
     answers, inputs = (
         [place for place in heaviest if (measures[place] in of_inputs) is read] for read in (False, True)
     )
