@@ -37,8 +37,9 @@ def demo(data: str) -> str:
         return _range([value(run) for run in runs], form)
 
     changed = sum(run["answers_changed"] for run in runs)
+    ranges = f"Ranges are over {len(runs)} runs, under different load. " if len(runs) > 1 else ""
     return table(["caller", "accounts", "queries", "time with toll / without", "clone accuracy"], rows) + (
-        f"\nRanges are over {len(runs)} runs, under different load. The victim is right on "
+        f"\n{ranges}The victim is right on "
         f"{over(lambda run: run['victim']['accuracy'], '.1%')} of test rows and takes "
         f"{over(lambda run: run['undefended_ms_per_row'], '.0f')} ms a row. "
         f"{over(lambda run: run['answers_compared'], '.0f')} opened answers were compared with the model server's own; {changed} differ. "
