@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { dirname, join } from "node:path";
 import { after, before, test } from "node:test";
 import { Purse, tollFetch } from "modeltoll";
-import OpenAI, { AuthenticationError, BadRequestError } from "openai";
+import OpenAI, { AuthenticationError, BadRequestError, NotFoundError } from "openai";
 import { MODELTOLL } from "../scripts/paths.mjs";
 import { startProcess } from "./childProcess.mjs";
 
@@ -39,7 +39,7 @@ test("chat completions are paid for, and have the log probabilities that were as
 test("refusals become the SDK's own errors", async () => {
   const client = clientOf(new Purse());
   await assert.rejects(client.chat.completions.create({ ...HELLO, stream: true }), BadRequestError);
-  await assert.rejects(client.chat.completions.create({ ...HELLO, model: "other" }), BadRequestError);
+  await assert.rejects(client.chat.completions.create({ ...HELLO, model: "other" }), NotFoundError);
   const unauthenticated = clientOf(new Purse(), "sk-2").chat.completions.create(HELLO);
   await assert.rejects(unauthenticated, AuthenticationError);
 });
