@@ -1,4 +1,4 @@
-"""Files: replaced in one durable step, and arrays read from them without pickles.
+"""Files: replaced in one durable step; arrays read from them without pickles, and single texts without line ends.
 
 Importing this module needs nothing but the standard library, so that a client never reaches numpy.
 """
@@ -23,16 +23,19 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PART",
+    "clean_text",
     "create_folder",
     "read_array",
     "read_arrays",
     "read_numbers",
+    "read_text_file",
     "replace_atomically",
     "replacing",
     "sync_folder",
 ]
 
 PART = ".part"  # ends the name of a file that is being written; before it stands the process that writes it
+_BYTE_ORDER_MARK = "\ufeff"
 _UNSYNCABLE = (errno.EINVAL, errno.ENOTSUP)  # file systems whose folders cannot be synchronised
 
 
@@ -96,6 +99,33 @@ def sync_folder(path: Path) -> None:
             raise
     finally:
         os.close(folder)
+
+
+def clean_text(text: str) -> str:
+    """The text without a byte order mark at its beginning and without the ends of lines at its end."""
+    return text.removeprefix(_BYTE_ORDER_MARK).rstrip("\r\n")
+
+
+def read_text_file(path: Path, most_bytes: int) -> str:
+    """The one text that a file of at most so many bytes holds, cleaned.
+
+    Raises:
+        ValueError: it cannot be read, is not a text, is empty or too large. The message does not show its content.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(most_bytes + 1)
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
+    if len(content) > most_bytes:
+        raise ValueError(f"{path}: is too large for one value")
+    try:
+        text = clean_text(content.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: is not UTF-8 text") from None
+    if not text:
+        raise ValueError(f"{path}: is empty")
+    return text
 
 
 def read_array(path: Path) -> NDArray[Any]:

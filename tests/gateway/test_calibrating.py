@@ -23,7 +23,6 @@ from modeltoll.gateway.setup.honest_rows import (
     RowsToSend,
     corrupted_rows,
     generic_strangers,
-    read_rows,
     shape_of_rows,
 )
 from modeltoll.gateway.setup.row_files import read_table
@@ -184,20 +183,27 @@ def test_a_server_that_refuses_or_cannot_be_measured_gives_no_tariff(harness):
         )
 
 
-@pytest.mark.parametrize("array", [np.ones(3), np.ones((0, 3)), np.array([[np.nan, 1.0]])])
+@pytest.mark.parametrize("array", [np.ones(3), np.ones((0, 3)), np.array([[np.inf, 1.0]])])
 def test_rows_are_a_table_of_finite_numbers(tmp_path, array):
     np.save(tmp_path / "rows.npy", array)
     with pytest.raises(CalibrationError, match=r"rows\.npy"):
-        read_rows(tmp_path / "rows.npy")
+        read_table(tmp_path / "rows.npy")
+
+
+def test_a_number_that_is_nan_is_a_missing_value(tmp_path):
+    np.save(tmp_path / "rows.npy", np.array([[np.nan, 1.0]]))
+    table = read_table(tmp_path / "rows.npy")
+    assert not table.all_numbers
+    assert table.values(0) == [None, 1.0]
 
 
 def test_rows_of_any_shape_are_flattened(tmp_path):
     np.save(tmp_path / "rows.npy", np.arange(24).reshape(2, 3, 4))
-    assert read_rows(tmp_path / "rows.npy").shape == (2, 12)
+    assert read_table(tmp_path / "rows.npy").numbers.shape == (2, 12)
     for wrong in ("nowhere.npy", "text.npy"):
         (tmp_path / "text.npy").write_text("no array")
         with pytest.raises(CalibrationError):
-            read_rows(tmp_path / wrong)
+            read_table(tmp_path / wrong)
 
 
 def test_a_file_may_name_the_caller_of_each_row(tmp_path):

@@ -7,7 +7,6 @@ import json
 from itertools import product
 from urllib.parse import unquote, urljoin
 
-import numpy as np
 import pytest
 import yaml
 from fastapi import APIRouter, FastAPI, WebSocket
@@ -19,13 +18,10 @@ from starlette.routing import Host, Mount, Route, Router, WebSocketRoute
 from starlette.testclient import TestClient, WebSocketDenialResponse
 from starlette.websockets import WebSocketDisconnect
 
+from application_model import application_model, save_tariff
 from modeltoll import wire
 from modeltoll.errors import SettingsError
 from modeltoll.gateway.middleware import TollMiddleware
-from modeltoll.pricing.calibration import NewAccountToll
-from modeltoll.pricing.calibration_file import save_calibration
-from modeltoll.pricing.fit import CalibrationTerms, RowCosts, fit_calibration
-from modeltoll.records import Leaks
 
 SURE = [0.97, 0.01, 0.01, 0.01]
 ROWS = json.dumps({"rows": [[1, 2]]}).encode()
@@ -34,20 +30,10 @@ ROWS = json.dumps({"rows": [[1, 2]]}).encode()
 @pytest.fixture
 def settings(tmp_path):
     """Writes settings of one model with a route of its own, and gives their path."""
-    leaks = Leaks(("entropy",), np.random.default_rng(0).random((400, 1)))
-    terms = CalibrationTerms(new_account_toll=NewAccountToll(anonymous_units=0.0))
-    costs = RowCosts(undefended_seconds=1e-4, unit_seconds=1e-4)
-    save_calibration(fit_calibration("digits", leaks, costs, terms), tmp_path / "digits.json")
+    save_tariff(tmp_path)
 
     def write(route="/predict", **model):
-        model = {
-            "tariff": "digits.json",
-            "output": {"kind": "probabilities"},
-            "measures": [{"name": "entropy"}],
-            "puzzle": {"allow": ["sha256"]},
-            "protocol": "json",
-            "json_path": {"route": route, "inputs": "rows", "scores": "scores"},
-        } | model
+        model = application_model(route, **model)
         model = {name: value for name, value in model.items() if value is not None}
         document = {"upstream": {"url": "app"}, "ledger": {"url": "memory://"}, "models": {"digits": model}}
         path = tmp_path / "modeltoll.yaml"

@@ -113,14 +113,18 @@ def test_the_page_says_before_any_request_that_the_gateway_does_not_let_it_send_
     assert "<b>" not in get("/", config, host="a<b>:9090").text
 
 
-def test_the_front_page_lists_what_is_there_for_browsers_and_for_programs(tmp_path, calibration):
+@pytest.fixture
+def gateway(tmp_path, calibration):
+    """A gateway that is not open, whose model server does not answer."""
     save_calibration(calibration, tmp_path / "tariff.json")
     (tmp_path / "modeltoll.yaml").write_text(
         "upstream: {url: 'http://127.0.0.1:1'}\n"
         "models: {digits: {tariff: tariff.json, output: {name: p, kind: probabilities}, measures: [{name: entropy}]}}\n"
     )
-    gateway = build_gateway(load_settings(tmp_path / "modeltoll.yaml"))
+    return build_gateway(load_settings(tmp_path / "modeltoll.yaml"))
 
+
+def test_the_front_page_lists_what_is_there_for_browsers_and_for_programs(gateway):
     async def ask(path, accept):
         transport = httpx.ASGITransport(gateway.admin)
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
@@ -135,14 +139,7 @@ def test_the_front_page_lists_what_is_there_for_browsers_and_for_programs(tmp_pa
             assert asyncio.run(ask(path, "*/*")).status_code == 200
 
 
-def test_the_admin_address_serves_the_page(tmp_path, calibration):
-    save_calibration(calibration, tmp_path / "tariff.json")
-    (tmp_path / "modeltoll.yaml").write_text(
-        "upstream: {url: 'http://127.0.0.1:1'}\n"
-        "models: {digits: {tariff: tariff.json, output: {name: p, kind: probabilities}, measures: [{name: entropy}]}}\n"
-    )
-    gateway = build_gateway(load_settings(tmp_path / "modeltoll.yaml"))
-
+def test_the_admin_address_serves_the_page(gateway):
     async def ask(app, path):
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
             return await client.get(path, follow_redirects=True)

@@ -16,7 +16,8 @@ from pydantic import BaseModel
 from pydantic_settings import EnvSettingsSource
 
 from modeltoll.errors import SettingsError
-from modeltoll.gateway.settings.secret_text import clean_text, read_text_file
+from modeltoll.files import clean_text, read_text_file
+from modeltoll.gateway.settings.secret_text import MOST_TEXT_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,7 +84,7 @@ def _read_file(name: str, target: str, variables: Mapping[str, str], values: dic
         faults.append(f"{target} and {name} are both set; leave one out")
         return
     try:
-        values[target] = read_text_file(Path(clean_text(variables[name])))
+        values[target] = read_text_file(Path(clean_text(variables[name])), MOST_TEXT_BYTES)
     except ValueError as error:
         faults.append(f"{name}: {error}")
 

@@ -8,45 +8,19 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr
 
-__all__ = ["SecretText", "TextOrFile", "clean_text", "read_text_file"]
+from modeltoll.files import clean_text, read_text_file
+
+__all__ = ["MOST_TEXT_BYTES", "SecretText", "TextOrFile"]
 
 _FILE = "file"  # {file: path} in place of a text
-_MAX_BYTES = 64 << 10  # of a file
-_BYTE_ORDER_MARK = "\ufeff"
-
-
-def clean_text(text: str) -> str:
-    """The text without a byte order mark at its beginning and without the ends of lines at its end."""
-    return text.removeprefix(_BYTE_ORDER_MARK).rstrip("\r\n")
-
-
-def read_text_file(path: Path) -> str:
-    """The text of a file, cleaned.
-
-    Raises:
-        ValueError: it cannot be read, is not a text, is empty or too large. The message does not show its content.
-    """
-    try:
-        with path.open("rb") as file:
-            content = file.read(_MAX_BYTES + 1)
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
-    if len(content) > _MAX_BYTES:
-        raise ValueError(f"{path}: is too large for one value")
-    try:
-        text = clean_text(content.decode("utf-8"))
-    except UnicodeDecodeError:
-        raise ValueError(f"{path}: is not UTF-8 text") from None
-    if not text:
-        raise ValueError(f"{path}: is empty")
-    return text
+MOST_TEXT_BYTES = 64 << 10  # of a file
 
 
 def _text_or_file(value: Any) -> Any:
     if isinstance(value, str):
         return clean_text(value)
     if isinstance(value, Mapping) and set(value) == {_FILE} and isinstance(value[_FILE], str):
-        return read_text_file(Path(value[_FILE]))
+        return read_text_file(Path(value[_FILE]), MOST_TEXT_BYTES)
     return value
 
 

@@ -100,7 +100,7 @@ class UpstreamSettings(SettingsPart):
     )
     api_key: SecretText | None = Field(
         None,
-        description="Key for the model server, where it asks for one (OpenAI, `vllm serve --api-key`, hosted endpoints): `MODELTOLL_UPSTREAM__API_KEY=...`. Callers never see it, and their own keys are never sent to the server.",
+        description="Key for the model server, where it asks for one (OpenAI, `vllm serve --api-key`, hosted endpoints): `MODELTOLL_UPSTREAM__API_KEY=...`. Callers never see it. Their own keys are not sent to the server, unless `request_headers` lists their header.",
     )
     api_key_file: Path | None = Field(
         None,

@@ -9,15 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modeltoll.errors import CalibrationError, SettingsError
-from modeltoll.gateway.setup.row_files import read_table
+from modeltoll.errors import SettingsError
 from modeltoll.gateway.setup.row_table import RecordedRequests, RowTable
 from modeltoll.leak.corruptions import apply, is_image, parse_kinds
 from modeltoll.leak.strangers import PERMUTED_PIXELS, STRANGERS, strange_rows
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from modeltoll.leak.corruptions import Shape
     from modeltoll.records import Floats
 
@@ -27,7 +24,6 @@ __all__ = [
     "RowsToSend",
     "corrupted_rows",
     "generic_strangers",
-    "read_rows",
     "shape_of_rows",
 ]
 
@@ -71,18 +67,6 @@ class CalibrationInputs:
     def rows(self) -> int:
         """How many rows are sent in all."""
         return len(self.honest) + sum(each.count for each in (*self.kinds, *self.strangers))
-
-
-def read_rows(path: Path) -> Floats:
-    """The rows of a file of numbers, (rows, dimensions); further dimensions are flattened.
-
-    Raises:
-        CalibrationError: the file cannot be read, or holds anything but finite numbers.
-    """
-    table = read_table(path)
-    if not table.all_numbers:
-        raise CalibrationError(f"{path} does not hold one row of finite numbers per input")
-    return table.numbers
 
 
 def shape_of_rows(stored: tuple[int, ...], stated: str | None) -> Shape:

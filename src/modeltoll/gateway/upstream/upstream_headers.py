@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from modeltoll.errors import SettingsError
+from modeltoll.files import clean_text, read_text_file
 from modeltoll.gateway.file_watch import FileWatch
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ __all__ = ["UpstreamHeaders"]
 
 _MAX_KEY_BYTES = 16 << 10  # of a file
 _AUTHORIZATION = "authorization"
-_BYTE_ORDER_MARK = "\ufeff"
 
 
 class UpstreamHeaders:
@@ -49,20 +49,14 @@ class UpstreamHeaders:
 
     def _load(self, path: Path) -> None:
         try:
-            with path.open("rb") as file:
-                content = file.read(_MAX_KEY_BYTES + 1)
-            text = content.decode()
-        except OSError as error:
-            raise SettingsError([f"upstream.api_key_file: {path}: cannot be read: {error.strerror}"]) from None
-        except UnicodeDecodeError:
-            raise SettingsError([f"upstream.api_key_file: {path}: is not a text"]) from None
-        if len(content) > _MAX_KEY_BYTES:
-            raise SettingsError([f"upstream.api_key_file: {path}: is too large for a key"])
+            text = read_text_file(path, _MAX_KEY_BYTES)
+        except ValueError as error:
+            raise SettingsError([f"upstream.api_key_file: {error}"]) from None
         self._use(text, f"upstream.api_key_file: {path}")
 
     def _use(self, key: str, setting: str) -> None:
         """Put a key into force, without the white space and byte order mark around it. The fault does not quote it."""
-        key = key.strip().removeprefix(_BYTE_ORDER_MARK).strip()
+        key = clean_text(key.strip()).strip()
         if not (key and key.isascii() and key.isprintable()):
             raise SettingsError([f"{setting}: is empty, or holds characters that a header cannot hold"])
         written = f"Bearer {key}" if self._key_header == _AUTHORIZATION else key
