@@ -138,7 +138,8 @@ def _purse(make: Callable[[], Purse]) -> Purse:
     try:
         return make()
     except ValueError as error:
-        raise SettingsError([f"--max-seconds: {error}"]) from None
+        option = str(error).partition(" ")[0].replace("_", "-")
+        raise SettingsError([f"--{option}: {error}"]) from None
 
 
 def _send(url: str, body: bytes, headers: dict[str, str], purse: Purse) -> httpx.Response:
@@ -180,6 +181,14 @@ def proxy(  # noqa: PLR0913  each is a choice of the operator's
     ] = None,
     memory_mib: MemoryMib = None,
     cores: Cores = 1,
+    replay_pace: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            metavar="SECONDS",
+            help="Time between the events of an answer that is an event stream; by default none.",
+        ),
+    ] = 0.0,
     host_name: Annotated[
         list[str],
         typer.Option(
@@ -208,6 +217,7 @@ def proxy(  # noqa: PLR0913  each is a choice of the operator's
             memory_kib=_kib(memory_mib),
             cores=cores,
             paid=metrics.record_payment,
+            replay_pace=replay_pace,
         )
     )
     with _open_socket(listen) as listening_socket:
