@@ -82,8 +82,6 @@ class TollInterceptor(grpc.UnaryUnaryClientInterceptor):  # type: ignore[misc]  
         route = _Route(continuation, client_call_details, type(request))
         payment = _Payment(exchange, route, request, self._arm)
         attempt, call = payment.send()
-        if call.done():
-            return payment.outcome(payment.reply(attempt, call), call)
         return TollFuture(payment, attempt, call, self._workers.submit)
 
     def close(self) -> None:

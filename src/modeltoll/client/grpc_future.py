@@ -29,8 +29,11 @@ class Payment(Protocol):
 class TollFuture(grpc.Call, grpc.Future):  # type: ignore[misc]  # grpc ships no types
     """A call in progress, which is done when its answer is opened. Its status and metadata are those of the last RPC.
 
+    The toll is paid in a thread that ``submit`` gives. But if the first RPC has ended when its future is made, as always
+    for a blocking call, then whoever waits for the result first pays in their own thread.
+
     Args:
-        payment: what pays, in a thread that ``submit`` gives it.
+        payment: what pays.
         attempt: the first RPC.
         call: the same as a future of grpc.
         submit: runs a function in another thread.
@@ -45,30 +48,55 @@ class TollFuture(grpc.Call, grpc.Future):  # type: ignore[misc]  # grpc ships no
         self._submit = submit
         self._changed = threading.Condition()
         self._outcome: Any = None
+        self._work: Callable[[], None] | None = None  # that no thread does yet
         self._callbacks: list[Callable[[Any], None]] = []
-        call.add_done_callback(self._receive)
+        if call.done():
+            self._receive(call)
+        else:
+            call.add_done_callback(self._receive_and_start)
 
     def _receive(self, call: Any) -> None:
-        """The first RPC has ended. This runs in a thread of grpc, which must not be held up."""
-        if self.done():
-            self._attempt.end()
+        """The first RPC has ended."""
+        try:
+            reply = self._payment.reply(self._attempt, call)
+        except Exception as error:  # noqa: BLE001  of another interceptor's call; whoever waits must hear of it
+            self._finish(RaisingCall(error))
             return
-        reply = self._payment.reply(self._attempt, call)
         if reply.toll is None:
             self._finish(call)
+        else:
+            self._work = lambda: self._pay(reply, call)
+
+    def _receive_and_start(self, call: Any) -> None:
+        """The same in a thread of grpc, which must not be held up."""
+        self._receive(call)
+        self._start()
+
+    def _start(self) -> None:
+        """Let another thread do the work that none does yet."""
+        work = self._take_work()
+        if work is None:
             return
         try:
-            self._submit(lambda: self._pay(reply, call))
+            self._submit(work)
         except RuntimeError as error:
             self._finish(failed_call(FailedCall, SolveStopped(f"no thread can be started: {error}")))
 
+    def _take_work(self) -> Callable[[], None] | None:
+        with self._changed:
+            work, self._work = self._work, None
+        return work
+
     def _pay(self, reply: Reply, call: Any) -> None:
-        if self.done():
+        if self._outcome is not None:
             return
         try:
             outcome = self._payment.outcome(reply, call)
-        except Exception as error:  # noqa: BLE001  of the channel or another interceptor; whoever waits must hear of it
+        except Exception as error:  # noqa: BLE001  of the channel or of another interceptor
             outcome = RaisingCall(error)
+        except BaseException:
+            self._finish(CancelledCall())
+            raise
         self._finish(outcome)
 
     def _finish(self, outcome: Any) -> bool:
@@ -83,12 +111,18 @@ class TollFuture(grpc.Call, grpc.Future):  # type: ignore[misc]  # grpc ships no
         return True
 
     def _wait(self, timeout: float | None = None) -> Any:
+        """The outcome; without a time limit this thread does the work that none does yet."""
+        if timeout is not None:
+            self._start()
+        elif (work := self._take_work()) is not None:
+            work()
         with self._changed:
-            if not self._changed.wait_for(self.done, timeout):
+            if not self._changed.wait_for(lambda: self._outcome is not None, timeout):
                 raise grpc.FutureTimeoutError
         return self._outcome
 
     def done(self) -> bool:
+        self._start()
         return self._outcome is not None
 
     def running(self) -> bool:
@@ -115,8 +149,9 @@ class TollFuture(grpc.Call, grpc.Future):  # type: ignore[misc]  # grpc ships no
         return found
 
     def add_done_callback(self, fn: Callable[[Any], None]) -> None:
+        self._start()
         with self._changed:
-            if not self.done():
+            if self._outcome is None:
                 self._callbacks.append(fn)
                 return
         fn(self)
@@ -130,8 +165,9 @@ class TollFuture(grpc.Call, grpc.Future):  # type: ignore[misc]  # grpc ships no
 
     def add_callback(self, callback: Callable[[], None]) -> bool:
         """Call ``callback`` when the call ends; False if it has."""
+        self._start()
         with self._changed:
-            if self.done():
+            if self._outcome is not None:
                 return False
             self._callbacks.append(lambda _: callback())
             return True
