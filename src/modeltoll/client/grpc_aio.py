@@ -200,8 +200,10 @@ class _OpenedCall(grpc.aio.UnaryUnaryCall):  # type: ignore[misc]
         self._call = call
 
     def __await__(self) -> Generator[Any, None, Any]:
+        return self._message().__await__()
+
+    async def _message(self) -> Any:
         return self._response
-        yield  # it is a generator
 
     def cancelled(self) -> bool:
         return False

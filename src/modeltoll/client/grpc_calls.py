@@ -176,7 +176,7 @@ class FailedAioCall(_Failure, grpc.aio.AioRpcError):  # type: ignore[misc]
 
 
 @cache
-def _error_class(base: type, kind: type[TollError]) -> Any:
+def _error_class(base: type, kind: type) -> Any:
     return type(kind.__name__, (base, kind), {"__module__": kind.__module__})
 
 

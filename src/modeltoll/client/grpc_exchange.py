@@ -28,9 +28,7 @@ __all__ = ["Attempt", "GrpcExchange", "Reply", "is_priced", "new_origin", "settl
 
 Metadata: TypeAlias = Iterable[tuple[str, str | bytes]]
 
-_ACCEPT, _SETTLE, _RECEIPT = (
-    name.lower() for name in (wire.ACCEPT_HEADER, wire.SETTLE_HEADER, wire.RECEIPT_HEADER)
-)
+_ACCEPT, _SETTLE, _RECEIPT = (name.lower() for name in (wire.ACCEPT_HEADER, wire.SETTLE_HEADER, wire.RECEIPT_HEADER))
 _PARAMETER = "toll"
 _KEY_BYTES = b"\x0a\x04toll"  # of the parameter's key in a serialised message
 _OK_STATUS = 200
@@ -96,7 +94,7 @@ class Reply:
             return answer.body
         try:
             return type(self.response).FromString(answer.body)
-        except Exception as error:  # noqa: BLE001  of the message's library
+        except Exception as error:
             raise SealBroken(f"the sealed answer is not a {type(self.response).__name__}") from error
 
 
