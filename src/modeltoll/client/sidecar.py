@@ -17,17 +17,17 @@ from typing import TYPE_CHECKING
 import aiohttp
 from aiohttp import web
 from multidict import CIMultiDict
-from prometheus_client import CollectorRegistry, Counter, generate_latest
 from yarl import URL
 
 from modeltoll.client.event_streams import asks_for_events
 from modeltoll.client.sidecar_access import SidecarAccess
+from modeltoll.client.sidecar_metrics import SidecarMetrics
 from modeltoll.client.sidecar_streams import AnnouncingMiddleware, WaitingProgram, is_event_stream, refusal
 from modeltoll.errors import SettingsError, TollError
 from modeltoll.wire import STATUS
 
 if TYPE_CHECKING:
-    from modeltoll.client.purse import Payment, Purse
+    from modeltoll.client.purse import Purse
 
 __all__ = ["SidecarMetrics", "application", "serve", "upstream_url"]
 
@@ -71,39 +71,6 @@ def upstream_url(text: str) -> URL:
     if reason is not None:
         raise SettingsError([f"--upstream: {text!r} {reason}"])
     return url
-
-
-class SidecarMetrics:
-    """Prometheus metrics of the sidecar, without keys, paths and payloads."""
-
-    def __init__(self) -> None:
-        self._registry = CollectorRegistry()
-        self._requests = Counter(
-            "modeltoll_proxy_requests", "Requests by how they ended", ["outcome"], registry=self._registry
-        )
-        self._tolls = Counter("modeltoll_proxy_tolls", "Tolls paid", ["puzzle", "mode"], registry=self._registry)
-        self._rows = Counter("modeltoll_proxy_rows", "Rows bought with tolls", registry=self._registry)
-        self._work = Counter(
-            "modeltoll_proxy_work_seconds", "Expected reference seconds of the tolls paid", registry=self._registry
-        )
-        self._waiting = Counter(
-            "modeltoll_proxy_solving_seconds", "Seconds that solving them took", registry=self._registry
-        )
-
-    def record_payment(self, payment: Payment) -> None:
-        """Count a payment; a purse calls this."""
-        self._tolls.labels(payment.puzzle, payment.mode).inc()
-        self._rows.inc(payment.rows)
-        self._work.inc(payment.expected)
-        self._waiting.inc(payment.seconds)
-
-    def record_request(self, outcome: str) -> None:
-        """Count a request that was ``answered``, ``refused`` (its toll was not paid) or ``failed`` (no answer)."""
-        self._requests.labels(outcome).inc()
-
-    def render(self) -> bytes:
-        """The body of ``/metrics``."""
-        return generate_latest(self._registry)
 
 
 def _forwarded_headers(headers: Iterable[tuple[str, str]], excluded: frozenset[str] = frozenset()) -> CIMultiDict[str]:

@@ -116,7 +116,8 @@ class ServiceDescription:
     ``inputs`` are all named inputs of the model, in the order of the measures' private data; empty: they are not declared.
     ``allow_members`` are the members and parameters of a request that it may have beside those that the protocol knows;
     their values are part of every row's fingerprint. ``logprobs`` says how the server reports log-probabilities of tokens:
-    ``raw``, or ``tempered`` by the request's temperature and its like. ``versions`` are those that paths with ``{version}``
+    ``raw``, or ``tempered`` by the request's temperature and its like; ``top_logprobs`` is how many per token it is asked
+    for. ``versions`` are those that paths with ``{version}``
     may name; the path without a version is always served. ``allow_query`` are the query parameters that are passed on
     beside those of the protocol. ``tolerance``: how far a row of probabilities may be from a sum
     of 1. ``batched``: tensors have the rows as their first dimension; else a request is one row, and its tensors have none.
@@ -134,6 +135,7 @@ class ServiceDescription:
     inputs: tuple[DeclaredInput, ...] = ()
     allow_members: tuple[str, ...] = ()
     logprobs: str = "tempered"
+    top_logprobs: int = 20
     versions: tuple[str, ...] = ()
     allow_query: tuple[str, ...] = ()
     tolerance: float = TOLERANCE
