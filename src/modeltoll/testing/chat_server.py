@@ -66,18 +66,18 @@ def _call_steps(name: str) -> Iterator[_Step]:
     yield _Step({}, ("</tool_call>",), "tool_calls")
 
 
-def _report_steps() -> Iterator[_Step]:
+def _report_steps(lines: int) -> Iterator[_Step]:
     yield _Step({"role": "assistant", "content": ""})
-    for word in _REPORT:
+    for word in _REPORT * lines:
         yield _Step({"content": word}, (word,))
     yield _Step({}, (), "stop")
 
 
-def _steps(question: dict[str, Any]) -> Iterator[_Step]:
+def _steps(question: dict[str, Any], lines: int) -> Iterator[_Step]:
     tools = question.get("tools")
     if tools and question["messages"][-1].get("role") != "tool":
         return _call_steps(tools[0]["function"]["name"])
-    return _report_steps()
+    return _report_steps(lines)
 
 
 def _logprobs(tokens: Sequence[str], top: int) -> list[dict[str, Any]]:
@@ -93,7 +93,7 @@ def _logprobs(tokens: Sequence[str], top: int) -> list[dict[str, Any]]:
     return found
 
 
-def _documents(question: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _documents(question: dict[str, Any], lines: int) -> Iterator[dict[str, Any]]:
     """The JSON documents of a stream's events."""
     chunk = {
         "id": "chatcmpl-1",
@@ -102,7 +102,7 @@ def _documents(question: dict[str, Any]) -> Iterator[dict[str, Any]]:
         "model": question["model"],
     }
     made = 0
-    for step in _steps(question):
+    for step in _steps(question, lines):
         choice = {"index": 0, "delta": step.delta, "logprobs": None, "finish_reason": step.finish}
         made += len(step.tokens)
         if question.get("logprobs") and step.tokens:
@@ -112,9 +112,9 @@ def _documents(question: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield {**chunk, "choices": [], "usage": _usage(made)}
 
 
-def _completion(question: dict[str, Any]) -> dict[str, Any]:
+def _completion(question: dict[str, Any], lines: int) -> dict[str, Any]:
     """The same answer as one document."""
-    steps = list(_steps(question))
+    steps = list(_steps(question, lines))
     calls = [delta["tool_calls"][0]["function"] for delta in (step.delta for step in steps) if "tool_calls" in delta]
     message: dict[str, Any] = {"role": "assistant", "content": "".join(step.delta.get("content", "") for step in steps)}
     if calls:
@@ -132,15 +132,15 @@ def _usage(made: int) -> dict[str, int]:
     return {"prompt_tokens": _PROMPT_TOKENS, "completion_tokens": made, "total_tokens": _PROMPT_TOKENS + made}
 
 
-def chat_server(seconds: float = 0.0) -> Starlette:
+def chat_server(seconds: float = 0.0, lines: int = 1) -> Starlette:
     """An application that serves ``POST /v1/chat/completions``, streamed and whole.
 
-    It calls the first tool of a request, unless the last message is the result of one; then, and without tools, it writes a
-    line. ``seconds`` lie between its events.
+    It calls the first tool of a request, unless the last message is the result of one; then, and without tools, it writes
+    that many ``lines``. ``seconds`` lie between its events.
     """
 
     async def events(question: dict[str, Any]) -> AsyncIterator[bytes]:
-        for document in _documents(question):
+        for document in _documents(question, lines):
             yield b"data: " + json.dumps(document).encode() + b"\n\n"
             await asyncio.sleep(seconds)
         yield b"data: [DONE]\n\n"
@@ -148,7 +148,7 @@ def chat_server(seconds: float = 0.0) -> Starlette:
     async def chat(request: Request) -> Response:
         question = await request.json()
         if not question.get("stream"):
-            return JSONResponse(_completion(question))
+            return JSONResponse(_completion(question, lines))
         return StreamingResponse(events(question), media_type="text/event-stream")
 
     return Starlette(routes=[Route(CHAT_PATH, chat, methods=["POST"])])
