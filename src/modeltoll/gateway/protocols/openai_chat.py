@@ -13,7 +13,6 @@ import msgspec
 
 from modeltoll.errors import RequestError
 from modeltoll.gateway.protocols.chat_answers import (
-    MOST,
     check_members,
     check_token_count,
     load_chat,
@@ -53,15 +52,16 @@ def _choices(document: dict[str, Any], service: ServiceDescription) -> int:
     return wanted
 
 
-def _top_logprobs(document: dict[str, Any]) -> int | None:
+def _top_logprobs(document: dict[str, Any], service: ServiceDescription) -> int | None:
     """How many log-probabilities per token the caller asks for beside the token's own; None: none at all."""
+    limit = service.top_logprobs
     wanted, most = document.get("logprobs", False), document.get("top_logprobs", 0)
     if wanted is None:
         wanted = False
     if most is None:
         most = 0
-    if not isinstance(wanted, bool) or type(most) is not int or not 0 <= most <= MOST:
-        raise RequestError(f"'logprobs' is not true or false, or 'top_logprobs' is not 0 to {MOST}")
+    if not isinstance(wanted, bool) or type(most) is not int or not 0 <= most <= limit:
+        raise RequestError(f"'logprobs' is not true or false, or 'top_logprobs' is not 0 to {limit}")
     if most and not wanted:
         raise RequestError("'top_logprobs' needs 'logprobs': true")
     return most if wanted else None
@@ -108,8 +108,8 @@ class OpenAIChat(OpenAIErrors, TextProtocol):
         check_messages(document, service)
         check_tools(document, service)
         written = CHAT_MEMBERS.read_bytes(document, service)
-        choices, asked = _choices(document, service), _top_logprobs(document)
-        forward = pinned(document, service) | {"logprobs": True, "top_logprobs": MOST}
+        choices, asked = _choices(document, service), _top_logprobs(document, service)
+        forward = pinned(document, service) | {"logprobs": True, "top_logprobs": service.top_logprobs}
         return ParsedRequest(
             row_fingerprints((b"chat", written), ((b"%d" % number,) for number in range(choices))),
             None,
