@@ -176,7 +176,7 @@ class FailedAioCall(_Failure, grpc.aio.AioRpcError):  # type: ignore[misc]
 
 
 @cache
-def _error_class(base: type, kind: type) -> Any:
+def _error_class(base: type, kind: Any) -> Any:
     return type(kind.__name__, (base, kind), {"__module__": kind.__module__})
 
 
@@ -185,7 +185,8 @@ def failed_call(base: type, error: TollError, stopped: grpc.StatusCode | None = 
 
     ``stopped``: the status if the caller's deadline or the caller ended the work.
     """
-    kind = _error_class(base, type(error))
+    found: Any = type(error)
+    kind = _error_class(base, found)
     failed = kind.__new__(kind, *error.args)
     failed.__dict__.update(error.__dict__)
     failed.__cause__ = error
