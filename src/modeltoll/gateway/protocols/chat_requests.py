@@ -13,7 +13,16 @@ from modeltoll.gateway.protocols.request_members import RequestMembers, has_valu
 if TYPE_CHECKING:
     from modeltoll.gateway.protocols.protocol import ServiceDescription
 
-__all__ = ["CHAT_MEMBERS", "ChatNote", "answer_bound", "chat_note", "check_messages", "check_tools", "pinned"]
+__all__ = [
+    "CHAT_MEMBERS",
+    "ChatNote",
+    "altered",
+    "answer_bound",
+    "chat_note",
+    "check_messages",
+    "check_tools",
+    "pinned",
+]
 
 _OPENAI = """messages model tools tool_choice parallel_tool_calls functions function_call temperature top_p n seed stop
     max_tokens max_completion_tokens presence_penalty frequency_penalty logit_bias response_format reasoning_effort
@@ -156,6 +165,14 @@ def pinned(document: dict[str, Any], service: ServiceDescription) -> dict[str, A
             raise RequestError(f"{name!r}{allowed} here: the price is made of log-probabilities, which it would change")
     wanted = {name: _NEUTRAL[name][0] for name in _SENT if document.get(name) is None}
     return document | wanted
+
+
+def altered(document: dict[str, Any], service: ServiceDescription) -> str:
+    """Why the server may answer the ``pinned`` request otherwise; empty where it may not."""
+    if service.logprobs == "raw" or service.neutral_defaults:
+        return ""
+    missing = [name for name in _SENT if document.get(name) is None]
+    return f"{missing[0]!r} is left out: the server's own value of it is not known" if missing else ""
 
 
 def chat_note(document: dict[str, Any]) -> ChatNote:

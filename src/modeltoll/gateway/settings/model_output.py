@@ -50,6 +50,10 @@ class OutputSettings(SettingsPart):
         "tempered",
         description="How the model server of a chat reports log-probabilities: `raw`, of the model itself, whatever the request's temperature (vLLM by default, llama.cpp), or `tempered`, of what it samples from (SGLang, Text Generation Inference). With `tempered` a request must leave temperature, `top_p`, penalties and biases at their neutral values, because the price would depend on them.",
     )
+    neutral_defaults: bool = Field(
+        False,
+        description="With `tempered`: whether the model server itself tempers nothing where a request leaves temperature, `top_p` and penalties out, as OpenAI's API describes it (`--sampling-defaults openai` of SGLang). Shadow mode then measures such requests. Else they pass unmeasured there, for nothing of them may be set.",
+    )
 
     @model_validator(mode="after")
     def _classes_are_known(self) -> OutputSettings:
