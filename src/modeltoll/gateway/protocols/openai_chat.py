@@ -22,6 +22,7 @@ from modeltoll.gateway.protocols.chat_answers import (
 from modeltoll.gateway.protocols.chat_requests import (
     CHAT_MEMBERS,
     ChatNote,
+    altered,
     answer_bound,
     chat_note,
     check_messages,
@@ -101,6 +102,7 @@ class OpenAIChat(OpenAIErrors, TextProtocol):
             forward=None if forward == document else encoded_request(forward),
             strip=partial(_stripped, asked),
             answer_bound=answer_bound(document, choices, asked),
+            altered=altered(document, service),
         )
 
     def ask_values(
