@@ -23,6 +23,7 @@ __all__ = [
     "check_references",
     "check_tools",
     "pinned",
+    "token_bytes",
 ]
 
 _OPENAI = """messages model tools tool_choice parallel_tool_calls functions function_call temperature top_p n seed stop
@@ -90,6 +91,7 @@ _TOOLS = frozenset(("function", "custom"))  # those that the caller runs
 _CALLS = frozenset(("tool_calls", "function_call", "tools"))  # may have any members
 _LIMITS = ("max_completion_tokens", "max_tokens", "n_predict")
 _TOKEN_BYTES = 32  # of one token's text in an answer, with its escapes
+_EVENT_BYTES = 480  # of one event of a stream, without its token and log-probabilities
 _LOGPROB_BYTES = 160  # of one log-probability in an answer, with its token
 
 
@@ -200,16 +202,21 @@ def _names(document: dict[str, Any]) -> list[str]:
     return [name for name in called if isinstance(name, str)]
 
 
-def answer_bound(document: dict[str, Any], choices: int, shown: int | None) -> int | None:
+def token_bytes(shown: int | None, *, stream: bool) -> int:
+    """The most bytes that one token takes in an answer; ``shown`` as in ``answer_bound``."""
+    return _TOKEN_BYTES + (_EVENT_BYTES if stream else 0) + (0 if shown is None else (shown + 1) * _LOGPROB_BYTES)
+
+
+def answer_bound(document: dict[str, Any], choices: int, shown: int | None, *, stream: bool = False) -> int | None:
     """The length that answers to such a request have at most, in bytes, as ``ParsedRequest.answer_bound``.
 
     Args:
         document: the request.
         choices: its number of completions.
         shown: the log-probabilities per token that the caller gets beside the token's own; None: none at all.
+        stream: whether each token comes in an event of its own.
     """
     limits = [limit for name in _LIMITS if type(limit := document.get(name)) is int and limit > 0]
     if not limits:
         return None
-    per_token = _TOKEN_BYTES + (0 if shown is None else (shown + 1) * _LOGPROB_BYTES)
-    return bounded(choices, max(limits) * per_token)
+    return bounded(choices, max(limits) * token_bytes(shown, stream=stream))
