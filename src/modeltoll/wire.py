@@ -120,6 +120,7 @@ __all__ = [
     "encode_settlement",
     "encode_toll",
     "encode_toll_object",
+    "find_grpc_toll",
     "find_toll",
     "format_accept",
     "format_authenticate",
@@ -138,6 +139,7 @@ DETAIL = "Do the work to open the sealed answer; no money is asked."
 
 MAX_TOLL_BYTES = 88 << 20  # a 402 with a sealed answer of 64 MiB
 MAX_TYPICAL_SECONDS = 1e9
+_NO_REFERENCES = {"redeem": REDEEM_PATH.removeprefix("/"), "settle": SETTLE_PATH.removeprefix("/")}
 _HEAD = compact_json({"type": PROBLEM_TYPE, "title": "Toll", "status": STATUS, "detail": DETAIL})[:-1]
 
 
@@ -219,7 +221,26 @@ def decode_toll(body: bytes) -> Toll:
     return toll
 
 
-def _decode_members(members: dict[str, Any], further: Container[str]) -> Toll:
+def find_grpc_toll(text: bytes, payload: bytes | None = None, further: Container[str] = ()) -> Toll | None:
+    """The toll in a JSON ``toll`` object that came by gRPC, or None if the text is no JSON object.
+
+    ``payload``: the seal or the token, if it came beside the object instead of in it. ``redeem`` and ``settle`` may be
+    absent: over gRPC a proof and receipts return as metadata.
+
+    Raises:
+        TollMalformed: the object is a toll that is not valid, as in ``decode_toll``.
+    """
+    try:
+        members = parse_json(text)
+    except TollMalformed:
+        return None
+    if not isinstance(members, dict):
+        return None
+    return _decode_members(_NO_REFERENCES | members, further, payload)
+
+
+def _decode_members(members: dict[str, Any], further: Container[str], beside: bytes | None = None) -> Toll:
+    """A toll from its object. ``beside``: the payload, if it is no member."""
     if type(members.get("v")) is not int or members["v"] != VERSION:  # True and 1.0 equal 1
         raise TollMalformed(f"the toll is not of version {VERSION}")
     mode = members.get("mode")
@@ -233,7 +254,7 @@ def _decode_members(members: dict[str, Any], further: Container[str]) -> Toll:
         raise TollMalformed("the toll's 'id' is not its puzzle's first seed")
     if mode == SEALED and challenge.puzzle in HASHCASHES:
         raise TollMalformed(f"a {challenge.puzzle} puzzle cannot open a toll of mode {mode}")
-    payload = read_bytes(members, "sealed" if mode == SEALED else "token")
+    payload = read_bytes(members, "sealed" if mode == SEALED else "token") if beside is None else beside
     rows = read_integer(members, "rows", 1, MAX_BOUND)
     if mode == SEALED:
         settle = read_reference(members, "settle") if "settle" in members else ""

@@ -32,7 +32,7 @@ from modeltoll.gateway.core.request import (
 from modeltoll.gateway.core.settlement import Settlement, with_new_account
 from modeltoll.gateway.core.threads import LARGE_BYTES, LARGE_ROWS, off_loop, read_off_loop
 from modeltoll.gateway.core.tolls import TollContent, admission_toll, answer_toll
-from modeltoll.gateway.core.unmeasured import Unmeasured, stripped_if_possible
+from modeltoll.gateway.core.unmeasured import Unmeasured, reason_of, stripped_if_possible
 from modeltoll.records import Account, Answer, Caller, Work
 from modeltoll.settlement_records import Adjustment, Admission
 
@@ -106,6 +106,8 @@ class Gate:
             if request.must_be_read:
                 raise
             return await self._pass_unread(request, tariff, self._unmeasured.reason(error))
+        if parsed.altered and self.config.mode == SHADOW:
+            return await self._pass_unread(request, tariff, reason_of(RequestError(parsed.altered)))
         rows = len(parsed.fingerprints)
         await self._steps.with_quota(self._quotas.check, request.caller, rows)
         admission = await self._admit(request, tariff, rows)

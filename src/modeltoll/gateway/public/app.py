@@ -32,6 +32,7 @@ from modeltoll.gateway.core.threads import LARGE_BYTES, off_loop
 from modeltoll.gateway.core.tolls import AdmittedRequest, redeem
 from modeltoll.gateway.observability.request_log import fields_of
 from modeltoll.gateway.protocols.protocol import JSON, route_pattern
+from modeltoll.gateway.public.content import ContentReader
 from modeltoll.gateway.public.cors import CorsPolicy, PageAccess
 from modeltoll.gateway.public.disconnect import watching_caller
 from modeltoll.gateway.public.ingress import Ingress, IngressPolicy
@@ -39,7 +40,6 @@ from modeltoll.gateway.public.parsing import (
     accept_of,
     addressed_gate,
     check_json,
-    content_of,
     identity_of,
     matching_gates,
     path_of,
@@ -101,17 +101,26 @@ class _Handlers:
         """An inference request: through the gate of its model."""
         protocol, gates = self._set_protocol(gates, http_request), matching_gates(gates, http_request)
         path, caller = path_of(template, http_request), self._identify(template, http_request)
-        accept, (content_type, unread) = accept_of(http_request), content_of(gates, http_request, protocol)
+        accept, reader = accept_of(http_request), ContentReader(gates, http_request, protocol)
         policy = self._ingress.policy
         with self._ingress.place(caller.name) as holding:
-            body = await read_body(http_request, policy.max_body, holding, policy.least_rate)
-            gate = addressed_gate(gates, body)
+            content = await reader.read(policy, holding)
+            gate = addressed_gate(gates, content.body)
             head = head_of(http_request, (gate,), policy.request_headers)
+            head = replace(head, read_headers=head.read_headers + content.headers) if content.headers else head
             receipts = receipts_of(http_request)
             # The model server might take a body that cannot be read here for a request to the other model.
             strict = any(one.config.mode != SHADOW for one in gates)
             request = GateRequest(
-                caller, path, body, accept, content_type, receipts, head=head, unread=unread, must_be_read=strict
+                caller,
+                path,
+                content.body,
+                accept,
+                content.content_type,
+                receipts,
+                head=head,
+                unread=content.unread,
+                must_be_read=strict,
             )
             return await self._handle(gate, request, http_request)
 
