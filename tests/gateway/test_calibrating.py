@@ -26,10 +26,12 @@ from modeltoll.gateway.setup.honest_rows import (
     shape_of_rows,
 )
 from modeltoll.gateway.setup.row_files import read_table
+from modeltoll.gateway.setup.row_requests import Refusals
+from modeltoll.gateway.setup.row_sender import RowSender
 from modeltoll.pricing.calibration import CalibrationProvenance
 from modeltoll.pricing.fit import CalibrationTerms, HoldoutSplit, RowCosts
 from modeltoll.records import Answer
-from modeltoll.testing.model_servers import FakeUpstream, serving
+from modeltoll.testing.model_servers import serving
 
 WISHES = CalibrationRequest(CalibrationTerms(), RowCosts(), HoldoutSplit(), CalibrationProvenance("test"))
 
@@ -128,7 +130,10 @@ def test_a_tariff_is_fitted_to_what_the_running_server_says(running, tmp_path, m
 
 def watching(harness, says):
     return asyncio.run(
-        measure_rows(harness.gate().config.served_model, FakeUpstream(says), np.random.default_rng(0).random((3, 2)))
+        measure_rows(
+            RowSender(harness.gate().config.served_model, FakeUpstream(says), Refusals()),
+            np.random.default_rng(0).random((3, 2)),
+        )
     )
 
 

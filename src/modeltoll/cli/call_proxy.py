@@ -140,7 +140,8 @@ def _purse(make: Callable[[], Purse]) -> Purse:
     try:
         return make()
     except ValueError as error:
-        raise SettingsError([f"--max-seconds: {error}"]) from None
+        option = str(error).partition(" ")[0].replace("_", "-")
+        raise SettingsError([f"--{option}: {error}"]) from None
 
 
 def _send(url: str, body: bytes, headers: dict[str, str], purse: Purse) -> httpx.Response:
@@ -197,6 +198,14 @@ def proxy(  # noqa: PLR0913  each is a choice of the operator's
     ] = None,
     memory_mib: MemoryMib = None,
     cores: Cores = 1,
+    replay_pace: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            metavar="SECONDS",
+            help="Time between the events of an answer that is an event stream; by default none.",
+        ),
+    ] = 0.0,
     host_name: Annotated[
         list[str],
         typer.Option(
@@ -224,10 +233,13 @@ def proxy(  # noqa: PLR0913  each is a choice of the operator's
             memory_kib=_kib(memory_mib),
             cores=cores,
             paid=counters.record_payment,
+            replay_pace=replay_pace,
         )
     )
     if grpc:
-        _refuse_options("--grpc", {"--host-name": host_name, "--allow-origin": allow_origin})
+        _refuse_options(
+            "--grpc", {"--host-name": host_name, "--allow-origin": allow_origin, "--replay-pace": replay_pace}
+        )
         _serve_grpc(upstream, listen or _GRPC_ADDRESS, purse, counters, metrics)
     else:
         _refuse_options("HTTP, which serves /metrics beside the API", {"--metrics": metrics})

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from modeltoll.gateway.protocols.protocol import ServiceDescription
     from modeltoll.records import Answer, Floats
 
-__all__ = ["check_members", "check_token_count", "load_chat", "measured_tokens", "token_logprobs"]
+__all__ = ["CHOICE", "DOCUMENT", "check_members", "check_token_count", "load_chat", "measured_tokens", "token_logprobs"]
 
 _TEXT = frozenset(("content", "refusal", "reasoning_content", "reasoning"))
 _METADATA = 16  # members of the metadata, at most
@@ -48,7 +48,7 @@ def _is_stop(value: object) -> bool:
     return is_count(value) or is_short_text(value)
 
 
-_DOCUMENT: Mapping[str, ValueCheck] = {
+DOCUMENT: Mapping[str, ValueCheck] = {
     **ENVELOPE,
     "choices": is_anything,
     "system_fingerprint": is_short_text,
@@ -56,7 +56,7 @@ _DOCUMENT: Mapping[str, ValueCheck] = {
     "metadata": _is_metadata,
     "timings": _is_timings,
 }
-_CHOICE: Mapping[str, ValueCheck] = {
+CHOICE: Mapping[str, ValueCheck] = {
     "index": is_count,
     "message": is_anything,
     "finish_reason": is_short_text,
@@ -96,9 +96,9 @@ def check_members(document: dict[str, Any], choices: list[dict[str, Any]], servi
     Raises:
         AnswerError: it does.
     """
-    check_answer_members(document, _DOCUMENT, service)
+    check_answer_members(document, DOCUMENT, service)
     for choice in choices:
-        check_answer_members(choice, _CHOICE, service)
+        check_answer_members(choice, CHOICE, service)
         check_answer_members(_message(choice), _MESSAGE, service)
 
 

@@ -98,6 +98,14 @@ PROTOCOLS: Registry[ProtocolSpec] = Registry(
             sample={"messages": [{"role": "user", "content": SAMPLE_TEXT}], "max_tokens": 8},
         ),
         ProtocolSpec(
+            "openai-completions",
+            f"{_HERE}.openai_completions:OpenAICompletions",
+            kinds=(TOKENS,),
+            names_model=True,
+            texts=True,
+            sample={"prompt": SAMPLE_TEXT, "max_tokens": 8},
+        ),
+        ProtocolSpec(
             "v1", f"{_HERE}.tensorflow_serving:TensorFlowServing", named_inputs=True, discover=f"{_HERE}.discoverers:v1"
         ),
         ProtocolSpec(
