@@ -40,8 +40,8 @@ Done: TypeAlias = Callable[[int], None]
 class TimedUpstream:
     """A model server's client that notes in ``seconds`` how long its last prediction took."""
 
-    def __init__(self, upstream: Upstream) -> None:
-        self._upstream = upstream
+    def __init__(self, upstream: Upstream, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._upstream, self._clock = upstream, clock
         self.seconds = 0.0
 
     async def open(self) -> None:
@@ -54,9 +54,9 @@ class TimedUpstream:
 
     async def predict(self, path: str, body: bytes, content_type: str = JSON, head: RequestHead = NO_HEAD) -> Answer:
         """See ``Upstream.predict``."""
-        begin = time.perf_counter()
+        begin = self._clock()
         answer = await self._upstream.predict(path, body, content_type, head)
-        self.seconds = time.perf_counter() - begin
+        self.seconds = self._clock() - begin
         return answer
 
     async def fetch(self, path: str, head: RequestHead = NO_HEAD) -> Answer:
@@ -99,8 +99,14 @@ class RowSender:
     ``rows_per_request``: None until a batch of rows that were sent alone before was tried.
     """
 
-    def __init__(self, served_model: ServedModel, upstream: Upstream, refusals: Refusals) -> None:
-        self._served_model, self._upstream = served_model, TimedUpstream(upstream)
+    def __init__(
+        self,
+        served_model: ServedModel,
+        upstream: Upstream,
+        refusals: Refusals,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._served_model, self._upstream = served_model, TimedUpstream(upstream, clock)
         self._refusals = refusals
         self.rows_per_request: int | None = None
 
