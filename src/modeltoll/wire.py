@@ -119,6 +119,7 @@ __all__ = [
     "encode_redemption",
     "encode_settlement",
     "encode_toll",
+    "encode_toll_object",
     "find_grpc_toll",
     "find_toll",
     "format_accept",
@@ -147,6 +148,16 @@ def encode_toll(toll: Toll, error: object, path: str) -> bytes:
 
     ``path``: of the request whose response this is, below the gateway's root, percent-encoded as in its URL.
     """
+    members = _toll_members(toll, path, payload=True)
+    return f'{_HEAD},"error":{compact_json(error)},"toll":{members}}}'.encode("ascii")
+
+
+def encode_toll_object(toll: Toll, path: str, *, payload: bool) -> bytes:
+    """The JSON of the ``toll`` object alone, with its payload or without. ``path``: as of ``encode_toll``."""
+    return _toll_members(toll, path, payload=payload).encode("ascii")
+
+
+def _toll_members(toll: Toll, path: str, *, payload: bool) -> str:
     members = {
         "v": f"{VERSION}",
         "id": json_text(encode_base64url(toll.challenge.parts[0].seed)),
@@ -154,8 +165,9 @@ def encode_toll(toll: Toll, error: object, path: str) -> bytes:
         "puzzle": puzzle_json(toll.challenge),
         "rows": f"{toll.rows}",
         "typical_seconds": repr(float(f"{toll.typical_seconds:.4g}")),
-        "sealed" if toll.mode == SEALED else "token": json_text(encode_base64url(toll.payload)),
     }
+    if payload:
+        members["sealed" if toll.mode == SEALED else "token"] = json_text(encode_base64url(toll.payload))
     if toll.mode == REDEEM:
         members["redeem"] = json_text(relative_reference(path, REDEEM_PATH))
         if toll.expires is not None:
@@ -164,7 +176,7 @@ def encode_toll(toll: Toll, error: object, path: str) -> bytes:
             members["admission"] = "true"
     elif toll.settles:
         members["settle"] = json_text(relative_reference(path, SETTLE_PATH))
-    return f'{_HEAD},"error":{compact_json(error)},"toll":{json_object(members.items())}}}'.encode("ascii")
+    return json_object(members.items())
 
 
 def encode_problem(name: str, status: int, detail: str, error: object) -> bytes:

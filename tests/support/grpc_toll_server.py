@@ -161,7 +161,7 @@ class GrpcTollServer:
 
     def start(self):
         """Serve until the returned function is called."""
-        server = grpc.server(ThreadPoolExecutor(40))
+        server = grpc.server(ThreadPoolExecutor(40), options=[("grpc.max_receive_message_length", -1)])
         server.add_generic_rpc_handlers((_Handler(self),))
         self.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
         server.start()

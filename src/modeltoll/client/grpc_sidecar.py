@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import grpc
 import grpc.aio
 
-from modeltoll.client.grpc_aio import AioTollInterceptor
+from modeltoll.client.grpc import AioTollInterceptor
 from modeltoll.client.grpc_exchange import is_priced
 from modeltoll.client.purse import Purse
 from modeltoll.client.sidecar_metrics import SidecarMetrics
@@ -83,22 +83,20 @@ class _Sidecar(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc ships no t
         return grpc.stream_stream_rpc_method_handler(partial(self._pass, method))
 
     async def _infer(self, method: str, body: bytes, context: Any) -> bytes:
-        outcome = "failed"
+        outcome, failure, response = "failed", None, b""
         call = self._channel.unary_unary(method)(
             body, timeout=context.time_remaining(), metadata=_forwarded(context.invocation_metadata())
         )
         try:
-            response: bytes = await call
+            response = await call
             outcome = "answered"
         except grpc.aio.AioRpcError as error:
-            if isinstance(error, TollError):
-                outcome = "refused"
-            else:
-                await context.send_initial_metadata(_forwarded(error.initial_metadata()))
-            await _abort(context, error.code(), error.details(), error.trailing_metadata())
-            raise
+            outcome, failure = "refused" if isinstance(error, TollError) else "failed", error
         finally:
             self._metrics.record_request(outcome)
+        if failure is not None:
+            await context.send_initial_metadata(_forwarded(failure.initial_metadata()))
+            await _abort(context, failure.code(), failure.details(), failure.trailing_metadata())
         await context.send_initial_metadata(_forwarded(await call.initial_metadata()))
         context.set_trailing_metadata(_forwarded(await call.trailing_metadata()))
         return response

@@ -26,7 +26,16 @@ if TYPE_CHECKING:
     from modeltoll.gateway.protocols.protocol import ServiceDescription
     from modeltoll.records import Answer, Floats
 
-__all__ = ["check_members", "check_token_count", "load_chat", "measured_tokens", "token_logprobs"]
+__all__ = [
+    "CHOICE",
+    "DOCUMENT",
+    "check_members",
+    "check_token_count",
+    "compact_arguments",
+    "load_chat",
+    "measured_tokens",
+    "token_logprobs",
+]
 
 _TEXT = frozenset(("content", "refusal", "reasoning_content", "reasoning"))
 _METADATA = 16  # members of the metadata, at most
@@ -48,7 +57,7 @@ def _is_stop(value: object) -> bool:
     return is_count(value) or is_short_text(value)
 
 
-_DOCUMENT: Mapping[str, ValueCheck] = {
+DOCUMENT: Mapping[str, ValueCheck] = {
     **ENVELOPE,
     "choices": is_anything,
     "system_fingerprint": is_short_text,
@@ -56,7 +65,7 @@ _DOCUMENT: Mapping[str, ValueCheck] = {
     "metadata": _is_metadata,
     "timings": _is_timings,
 }
-_CHOICE: Mapping[str, ValueCheck] = {
+CHOICE: Mapping[str, ValueCheck] = {
     "index": is_count,
     "message": is_anything,
     "finish_reason": is_short_text,
@@ -96,9 +105,9 @@ def check_members(document: dict[str, Any], choices: list[dict[str, Any]], servi
     Raises:
         AnswerError: it does.
     """
-    check_answer_members(document, _DOCUMENT, service)
+    check_answer_members(document, DOCUMENT, service)
     for choice in choices:
-        check_answer_members(choice, _CHOICE, service)
+        check_answer_members(choice, CHOICE, service)
         check_answer_members(_message(choice), _MESSAGE, service)
 
 
@@ -171,13 +180,13 @@ def _call_bytes(function: object, note: ChatNote, service: ServiceDescription) -
         raise AnswerError("the model server's answer has a call of something that is not a function")
     check_answer_members(function, _FUNCTION, service)
     name = function.get("name")
-    parts = [_compact(function.get("arguments")), _compact(function.get("input"))]
+    parts = [compact_arguments(function.get("arguments")), compact_arguments(function.get("input"))]
     if name is not None and name not in note.names:
         parts.append(_text(name))
     return sum(len(part.encode("utf-8", "replace")) for part in parts)
 
 
-def _compact(arguments: object) -> str:
+def compact_arguments(arguments: object) -> str:
     """Arguments without the white space and the escapes that servers add when they write them anew."""
     if arguments is None:
         return ""

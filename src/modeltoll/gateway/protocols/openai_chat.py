@@ -22,6 +22,7 @@ from modeltoll.gateway.protocols.chat_answers import (
 from modeltoll.gateway.protocols.chat_requests import (
     CHAT_MEMBERS,
     ChatNote,
+    altered,
     answer_bound,
     chat_note,
     check_messages,
@@ -29,7 +30,7 @@ from modeltoll.gateway.protocols.chat_requests import (
     pinned,
 )
 from modeltoll.gateway.protocols.fingerprints import row_fingerprints
-from modeltoll.gateway.protocols.openai_shape import OpenAIErrors, numbered
+from modeltoll.gateway.protocols.openai_shape import OpenAIErrors, encoded_request, numbered, wanted_choices
 from modeltoll.gateway.protocols.protocol import JSON, ParsedRequest, Routes, ServiceDescription
 from modeltoll.gateway.protocols.rows import check_row_limit
 from modeltoll.gateway.protocols.strict_json import load_object
@@ -40,16 +41,6 @@ if TYPE_CHECKING:
     from modeltoll.records import Answer
 
 __all__ = ["OpenAIChat"]
-
-
-def _choices(document: dict[str, Any], service: ServiceDescription) -> int:
-    wanted = document.get("n")
-    if wanted is None:
-        wanted = 1
-    if type(wanted) is not int:
-        raise RequestError("'n' is not a whole number")
-    check_row_limit(wanted, service)
-    return wanted
 
 
 def _top_logprobs(document: dict[str, Any], service: ServiceDescription) -> int | None:
@@ -79,13 +70,6 @@ def _stripped(asked: int | None, answer: Answer) -> Answer:
     return replace(answer, body=msgspec.json.encode(document))
 
 
-def _encoded(document: dict[str, Any]) -> bytes:
-    try:
-        return msgspec.json.encode(document)
-    except (OverflowError, ValueError, RecursionError):
-        raise RequestError("the request holds a number that is too large, or is nested too deeply") from None
-
-
 class OpenAIChat(OpenAIErrors, TextProtocol):
     """``/v1/chat/completions``, whole answers only. A row is one completion."""
 
@@ -108,15 +92,17 @@ class OpenAIChat(OpenAIErrors, TextProtocol):
         check_messages(document, service)
         check_tools(document, service)
         written = CHAT_MEMBERS.read_bytes(document, service)
-        choices, asked = _choices(document, service), _top_logprobs(document, service)
+        choices, asked = wanted_choices(document), _top_logprobs(document, service)
+        check_row_limit(choices, service)
         forward = pinned(document, service) | {"logprobs": True, "top_logprobs": service.top_logprobs}
         return ParsedRequest(
             row_fingerprints((b"chat", written), ((b"%d" % number,) for number in range(choices))),
             None,
             note=chat_note(document),
-            forward=None if forward == document else _encoded(forward),
+            forward=None if forward == document else encoded_request(forward),
             strip=partial(_stripped, asked),
             answer_bound=answer_bound(document, choices, asked),
+            altered=altered(document, service),
         )
 
     def ask_values(

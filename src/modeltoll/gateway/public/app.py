@@ -27,7 +27,7 @@ from modeltoll.errors import (
     UpstreamRefused,
 )
 from modeltoll.gateway.core.gate import Gate
-from modeltoll.gateway.core.request import PREPAID, SHADOW, GateConfig, GateRequest, GateResult, GateRuntime
+from modeltoll.gateway.core.request import SHADOW, GateConfig, GateRequest, GateResult, GateRuntime
 from modeltoll.gateway.core.threads import LARGE_BYTES, off_loop
 from modeltoll.gateway.core.tolls import AdmittedRequest, redeem
 from modeltoll.gateway.observability.request_log import fields_of
@@ -70,13 +70,17 @@ REDEEMED, SETTLED = "redeemed", "settled"
 
 @dataclass(frozen=True, slots=True)
 class AppComponents:
-    """What the application needs. ``gates``, one or more, are by the names of their models."""
+    """What the application needs. ``gates``, one or more, are by the names of their models.
+
+    ``inside``: the requests inside the gateway, where those over gRPC are counted, too.
+    """
 
     gates: Mapping[str, Gate]
     upstream: Upstream
     ingress: IngressPolicy
     metrics: GatewayMetrics
     runtime: GateRuntime
+    inside: Ingress | None = None
 
 
 def _unchanged_response(answer: Answer, **headers: str) -> Response:
@@ -91,7 +95,7 @@ class _Handlers:
         self._components = components
         self._default_gate = next(iter(components.gates.values()))
         self._default_protocol = self._default_gate.config.served_model.protocol
-        self._ingress = Ingress(components.ingress)
+        self._ingress = components.inside or Ingress(components.ingress)
 
     async def infer(self, template: str, gates: Sequence[Gate], http_request: Request) -> Response:
         """An inference request: through the gate of its model."""
@@ -140,11 +144,7 @@ class _Handlers:
             headers[wire.AUTHENTICATE_HEADER] = wire.format_authenticate(toll, model)
             return Response(body, status_code=wire.STATUS, headers=headers, media_type=JSON)
         assert answer is not None  # a result without a toll has an answer
-        # Of an answer that was paid for, its price shows no more than a toll would have shown.
-        seconds = result.work.seconds
-        told = config.selector.published_seconds(seconds) if result.mode == PREPAID else seconds
-        receipt = wire.format_receipt(result.work.rows, told, result.mode)
-        return _unchanged_response(answer, **{wire.RECEIPT_HEADER: receipt})
+        return _unchanged_response(answer, **{wire.RECEIPT_HEADER: config.receipt_text(result)})
 
     async def redeem(self, http_request: Request) -> Response:
         """A token and the proof of its work, in exchange for the answer, or for the admission of the request in the token."""

@@ -37,9 +37,11 @@ from modeltoll.open_inference_messages import (
 from modeltoll.records import Answer
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from modeltoll.gateway.upstream.upstream import RequestHead
 
-__all__ = ["GrpcOptions", "GrpcUpstream"]
+__all__ = ["GrpcOptions", "GrpcUpstream", "channel_credentials"]
 
 _LARGE_BYTES = 64 << 10  # of a body that is converted in a thread
 _PATH = re.compile(r"/v2/models/(?P<model>[^/]+(?:/[^/]+)*?)(?:/versions/(?P<version>[^/]+))?(?P<what>/infer|/ready|)")
@@ -78,6 +80,13 @@ class GrpcOptions:
 
 
 _DEFAULT_OPTIONS = GrpcOptions()
+
+
+def channel_credentials(ca_file: Path | None, certificate: Path | None, key: Path | None) -> grpc.ChannelCredentials:
+    """The certificates (PEM) of a channel with TLS. ``key``: of the certificate; None where it is in the same file."""
+    shown = None if certificate is None else certificate.read_bytes()
+    private = (key or certificate).read_bytes() if certificate is not None else None
+    return grpc.ssl_channel_credentials(None if ca_file is None else ca_file.read_bytes(), private, shown)
 
 
 class GrpcUpstream:
