@@ -117,6 +117,10 @@ class ServedModel:
         """The model server's path for inference."""
         return self.protocol.routes.infer[0].format(model=self.service.model)
 
+    def path_of(self, parsed: ParsedRequest) -> str:
+        """The model server's path for a request that no caller has sent."""
+        return parsed.route or self.infer_path
+
     @property
     def metadata_path(self) -> str | None:
         """The model server's path for the model's metadata; None where the protocol has none."""

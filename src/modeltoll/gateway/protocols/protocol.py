@@ -78,7 +78,8 @@ class ParsedRequest:
     ``forward`` is sent to the model server instead of the request, where its answer shows the measures more than the
     caller asked for; ``strip`` then removes from the answer what the caller did not ask for. ``note`` is what the protocol
     needs later, to read the answer. ``stream`` makes the reader of an answer that the caller wants as a stream of events;
-    None: they do not. A model server may answer such a request with a whole document all the same.
+    None: they do not. A model server may answer such a request with a whole document all the same. ``route`` is the path
+    that the request is for, where the protocol serves several whose requests differ; None: the first of ``Routes.infer``.
     """
 
     fingerprints: tuple[bytes, ...]
@@ -88,6 +89,7 @@ class ParsedRequest:
     strip: Callable[[Answer], Answer] | None = None
     answer_bound: int | None = None
     stream: Callable[[], StreamReader] | None = None
+    route: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
