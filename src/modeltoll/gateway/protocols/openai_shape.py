@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from modeltoll.gateway.protocols.protocol import ServiceDescription
     from modeltoll.records import Answer
 
-__all__ = ["LARGEST_BOUND", "OpenAIErrors", "bounded", "data_rows", "numbered", "text_fingerprints"]
+__all__ = ["LARGEST_BOUND", "OpenAIErrors", "bounded", "data_rows", "numbered", "text_fingerprints", "unbounded"]
 
 LARGEST_BOUND = 64 << 10  # bytes of an answer; beyond it padding to the bound would cost too much
 _FRAME_BYTES = 2048  # of an answer without its rows
@@ -26,8 +26,13 @@ _ROW_BYTES = 512  # of a row without its numbers
 
 def bounded(rows: int, row_bytes: int) -> int | None:
     """The length that an answer of so many rows has at most, in bytes; None where padding to it would cost too much."""
-    bound = _FRAME_BYTES + rows * (_ROW_BYTES + row_bytes)
+    bound = unbounded(rows, rows * row_bytes)
     return bound if bound <= LARGEST_BOUND else None
+
+
+def unbounded(rows: int, data_bytes: int) -> int:
+    """The length of an answer of so many rows, whose data take ``data_bytes`` together."""
+    return _FRAME_BYTES + rows * _ROW_BYTES + data_bytes
 
 
 def text_fingerprints(

@@ -88,6 +88,7 @@ class ParsedRequest:
     strip: Callable[[Answer], Answer] | None = None
     answer_bound: int | None = None
     stream: Callable[[], StreamReader] | None = None
+    token_bound: Callable[[int], int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
