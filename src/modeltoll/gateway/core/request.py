@@ -222,6 +222,7 @@ class GateRequest:
     ``payment`` is the receipt of the admission toll that the caller has paid for this request. ``head`` is what of the
     request's query and headers goes to the model server. ``unread``, for shadow mode only: why the body is not read;
     ``content_type`` may be any then. ``must_be_read``: a body that cannot be read is refused in shadow mode, too.
+    ``on_first_event`` is called when the first event of a stream has come that is collected and priced.
     """
 
     caller: Caller
@@ -234,6 +235,7 @@ class GateRequest:
     head: RequestHead = NO_HEAD
     unread: str = ""
     must_be_read: bool = False
+    on_first_event: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True, slots=True)

@@ -182,6 +182,10 @@ class Settlement:
         receipt = Receipt(self._identity(), expires, admission.from_credit + adjustment.unsettled, rows)
         return Priced(asked, receipt, adjustment)
 
+    def nothing_owed(self) -> Receipt:
+        """The receipt of a toll that asks no work: it settles nothing."""
+        return Receipt(self._identity(), self._runtime.clock() + RECEIPT_SECONDS, 0.0)
+
     def seal(self, caller: Caller, receipt: Receipt) -> bytes:
         """A receipt as the caller carries it."""
         return seal_receipt(self._key(), caller, receipt, self._runtime.rng)

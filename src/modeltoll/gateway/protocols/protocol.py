@@ -89,6 +89,7 @@ class ParsedRequest:
     strip: Callable[[Answer], Answer] | None = None
     answer_bound: int | None = None
     stream: Callable[[], StreamReader] | None = None
+    token_bound: Callable[[int], int] | None = None
     route: str | None = None
 
 

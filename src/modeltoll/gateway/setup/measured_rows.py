@@ -18,10 +18,12 @@ from modeltoll.gateway.upstream.upstream import NO_HEAD, RequestHead
 from modeltoll.records import Leaks
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
     from modeltoll.gateway.core.request import ServedModel
     from modeltoll.gateway.setup.honest_rows import RowsToSend
     from modeltoll.gateway.setup.row_requests import RowRequest, RowsOfFile
-    from modeltoll.gateway.upstream.upstream import Upstream
+    from modeltoll.gateway.upstream.upstream import AnswerStream, Upstream
     from modeltoll.records import Answer, Floats, Integers, Progress
 
 __all__ = ["HonestSample", "TimedUpstream", "measure_rows", "sample_rows"]
@@ -69,6 +71,12 @@ class TimedUpstream:
         answer = await self._upstream.predict(path, body, content_type, head)
         self.seconds = time.perf_counter() - begin
         return answer
+
+    def stream(
+        self, path: str, body: bytes, content_type: str = JSON, head: RequestHead = NO_HEAD
+    ) -> AbstractAsyncContextManager[AnswerStream]:
+        """See ``Upstream.stream``; it is not timed."""
+        return self._upstream.stream(path, body, content_type, head)
 
     async def fetch(self, path: str, head: RequestHead = NO_HEAD) -> Answer:
         """See ``Upstream.fetch``."""
