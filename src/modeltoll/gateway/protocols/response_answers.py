@@ -13,7 +13,8 @@ from modeltoll.gateway.protocols.answer_members import (
     is_anything,
     is_short_text,
 )
-from modeltoll.gateway.protocols.chat_answers import DOCUMENT, compact_arguments
+from modeltoll.gateway.protocols.chat_answers import compact_arguments
+from modeltoll.gateway.protocols.chat_members import DOCUMENT
 from modeltoll.gateway.protocols.request_members import has_value, names
 from modeltoll.gateway.protocols.response_requests import ResponseNote, leaves
 from modeltoll.gateway.protocols.token_tables import check_counted, most_counted, token_table
