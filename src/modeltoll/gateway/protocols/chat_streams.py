@@ -91,26 +91,37 @@ class ChatStream:
     def _written(self, event: StreamEvent) -> bytes:
         if self._is_done or self._error is not None:
             return b""
-        if event.data is None or not event.data.strip():
+        data = None if event.data is None else event.data.strip()
+        if not data:
             return KEEP_ALIVE
-        if event.data.strip() == DONE:
+        if data == DONE:
             self._is_done = True
             return write_event(DONE)
+        document = self._decoded(event.name, data)
+        if self._error is not None:
+            return b""
+        if not isinstance(document, dict):
+            return write_event(data, event.name)
+        return self._event(event.name, document)
+
+    def _decoded(self, name: str, data: bytes) -> Any:
+        """The document of an event, which is added to the answer; None if it cannot be read, or is an error."""
+        if name == "error":
+            self._error = data
+            return None
         try:
-            document = msgspec.json.decode(event.data)
+            document = msgspec.json.decode(data)
         except (ValueError, RecursionError) as error:  # msgspec.DecodeError is a ValueError
             self._fault = self._fault or AnswerError("the model server's stream is not JSON", private=str(error))
-            return write_event(event.data, event.name)
-        if _is_error(event, document):
-            self._error = event.data
-            return b""
-        self._add(event, document)
-        return self._event(event, document)
+            return None
+        if _is_error(document):
+            self._error = data
+        else:
+            self._add(name, document)
+        return document
 
-    def _event(self, event: StreamEvent, document: Any) -> bytes:
+    def _event(self, name: str, document: dict[str, Any]) -> bytes:
         """The event without what the caller did not ask for."""
-        if not isinstance(document, dict):
-            return write_event(event.data or b"", event.name)
         document.pop("obfuscation", None)
         choices = document.get("choices")
         for choice in choices if isinstance(choices, list) else ():
@@ -118,14 +129,14 @@ class ChatStream:
                 without_logprobs(choice, self._asked)
         if not self._usage and has_value(document.pop("usage", None)) and choices == []:
             return b""  # the event was sent for the gateway alone
-        return write_event(msgspec.json.encode(document), event.name)
+        return write_event(msgspec.json.encode(document), name)
 
-    def _add(self, event: StreamEvent, document: Any) -> None:
+    def _add(self, name: str, document: Any) -> None:
         """Add an event to the answer, as long as all of them could be measured."""
         if self._fault is not None:
             return
-        if event.name or not isinstance(document, dict):
-            self._fault = AnswerError(WRONG_SHAPE, private=f"it has the name {event.name[:64]!r}" if event.name else "")
+        if name or not isinstance(document, dict):
+            self._fault = AnswerError(WRONG_SHAPE, private=f"it has the name {name[:64]!r}" if name else "")
             return
         try:
             self._add_members(document)
@@ -154,7 +165,5 @@ class ChatStream:
         return self._choices[index]
 
 
-def _is_error(event: StreamEvent, document: Any) -> bool:
-    if event.name == "error":
-        return True
+def _is_error(document: object) -> bool:
     return isinstance(document, dict) and (has_value(document.get("error")) or document.get("object") == "error")
