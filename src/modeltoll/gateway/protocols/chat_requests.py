@@ -17,13 +17,16 @@ __all__ = [
     "CHAT_MEMBERS",
     "ChatNote",
     "StreamTerms",
+    "altered",
     "answer_bound",
     "chat_note",
     "check_messages",
+    "check_references",
     "check_tools",
     "pinned",
     "stream_bound",
     "stream_terms",
+    "token_bytes",
 ]
 
 _OPENAI = """messages model tools tool_choice parallel_tool_calls functions function_call temperature top_p n seed stop
@@ -150,7 +153,12 @@ def check_messages(document: dict[str, Any], service: ServiceDescription) -> Non
     messages = document.get("messages")
     if not isinstance(messages, list) or not messages or not all(isinstance(item, dict) for item in messages):
         raise RequestError("'messages' is not a list of messages")
-    left: list[Any] = list(messages)
+    check_references(messages, service)
+
+
+def check_references(messages: list[Any], service: ServiceDescription) -> None:
+    """Refuse messages that refer to something that they do not hold; raises as ``check_messages``."""
+    left = list(messages)
     while left:
         item = left.pop()
         if isinstance(item, list):
@@ -186,8 +194,10 @@ def _is_reference(name: str, value: object) -> bool:
     return name in _REFERENCES and has_value(value)
 
 
-def pinned(document: dict[str, Any], service: ServiceDescription) -> dict[str, Any]:
+def pinned(document: dict[str, Any], service: ServiceDescription, sent: tuple[str, ...] = _SENT) -> dict[str, Any]:
     """The request as it goes on: where log-probabilities are tempered, with everything that tempers them neutral.
+
+    ``sent`` are the members that the API knows: they are sent where the request leaves them out.
 
     Raises:
         RequestError: they are tempered, and the request wants something else.
@@ -201,8 +211,16 @@ def pinned(document: dict[str, Any], service: ServiceDescription) -> dict[str, A
         if isinstance(value, bool) or value not in neutral:
             allowed = f" must be {neutral[0]}" if neutral and neutral[0] != {} else " must be left out"
             raise RequestError(f"{name!r}{allowed} here: the price is made of log-probabilities, which it would change")
-    wanted = {name: _NEUTRAL[name][0] for name in _SENT if document.get(name) is None}
+    wanted = {name: _NEUTRAL[name][0] for name in sent if document.get(name) is None}
     return document | wanted
+
+
+def altered(document: dict[str, Any], service: ServiceDescription) -> str:
+    """Why the server may answer the ``pinned`` request otherwise; empty where it may not."""
+    if service.logprobs == "raw" or service.neutral_defaults:
+        return ""
+    missing = [name for name in _SENT if document.get(name) is None]
+    return f"{missing[0]!r} is left out: the server's own value of it is not known" if missing else ""
 
 
 def chat_note(document: dict[str, Any]) -> ChatNote:
@@ -224,10 +242,10 @@ def _names(document: dict[str, Any]) -> list[str]:
 
 def stream_bound(choices: int, shown: int | None, tokens: int) -> int:
     """The largest length of a stream of so many tokens, in bytes; otherwise as ``answer_bound``."""
-    return unbounded(choices, tokens * _token_bytes(shown, stream=True))
+    return unbounded(choices, tokens * token_bytes(shown, stream=True))
 
 
-def _token_bytes(shown: int | None, *, stream: bool) -> int:
+def token_bytes(shown: int | None, *, stream: bool) -> int:
     """The most bytes that one token takes in an answer; ``shown`` as in ``answer_bound``."""
     return _TOKEN_BYTES + (_EVENT_BYTES if stream else 0) + (0 if shown is None else (shown + 1) * _LOGPROB_BYTES)
 
@@ -244,4 +262,4 @@ def answer_bound(document: dict[str, Any], choices: int, shown: int | None, *, s
     limits = [limit for name in _LIMITS if type(limit := document.get(name)) is int and limit > 0]
     if not limits:
         return None
-    return bounded(choices, max(limits) * _token_bytes(shown, stream=stream))
+    return bounded(choices, max(limits) * token_bytes(shown, stream=stream))
