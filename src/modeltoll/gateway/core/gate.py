@@ -18,15 +18,14 @@ from modeltoll.gateway.core.price_steps import PriceSteps
 from modeltoll.gateway.core.refused_answers import RefusedAnswers
 from modeltoll.gateway.core.request import ADMISSION, SHADOW, GateConfig, GateRequest, GateResult, GateRuntime
 from modeltoll.gateway.core.settlement import Settlement
-from modeltoll.gateway.core.threads import off_loop, read_off_loop
-from modeltoll.gateway.core.tolls import admission_toll
-from modeltoll.gateway.core.unmeasured import Unmeasured
+from modeltoll.gateway.core.threads import read_off_loop
+from modeltoll.gateway.core.unmeasured import Unmeasured, reason_of
 from modeltoll.gateway.core.upstream_steps import NOTHING, Answered, LiveAnswer, UnreadStream, UpstreamSteps, is_live
 from modeltoll.records import Answer, Caller, Work
 from modeltoll.settlement_records import Admission
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable
 
     from modeltoll.gateway.core.early_measurement import EarlyLeaks
     from modeltoll.gateway.core.settlement import DeferredReceipts
@@ -97,6 +96,8 @@ class Gate:
             if request.must_be_read:
                 raise
             return await self._pass_unread(request, tariff, self._unmeasured.reason(error))
+        if parsed.altered and self.config.mode == SHADOW:
+            return await self._pass_unread(request, tariff, reason_of(RequestError(parsed.altered)))
         rows = len(parsed.fingerprints)
         await self._steps.with_quota(self._quotas.check, request.caller, rows)
         admission = await self._admit(request, tariff, rows)
@@ -152,11 +153,11 @@ class Gate:
         return await self._priced_result(request, tariff, parsed, (Answered(answer), {}), _NOTHING_RESERVED)
 
     async def _conclude(
-        self, request: GateRequest, tariff: Tariff, parsed: ParsedRequest, whole: Awaitable[Answer]
+        self, request: GateRequest, tariff: Tariff, parsed: ParsedRequest, whole: Callable[[], Awaitable[Answer]]
     ) -> GateResult:
         """Measure and bill a stream that has gone out."""
         try:
-            answered = Answered(await whole, NOTHING)
+            answered = Answered(await whole(), NOTHING)
         except StreamBroken as error:
             raise self.refused_answers.of_stream(error) from None
         except Exception as error:  # noqa: BLE001  raised again in enforce mode
@@ -198,8 +199,7 @@ class Gate:
         """A toll for the admission of the request."""
         payment = self._settlement.payment(admission, rows, tariff.unit_seconds)
         work = Work(payment.prepaid + payment.new_account, rows, payment.prepaid, payment.new_account)
-        selector = self.config.selector
-        toll = await off_loop(True, admission_toll, self._runtime, selector, request, self._model, work, payment)
+        toll = await self._price_steps.admission_toll(request, work, payment)
         return GateResult(work, ADMISSION, answer=None, toll=toll)
 
     async def _ask(

@@ -11,7 +11,7 @@ from modeltoll.gateway.core.padding import answer_bound, dither
 from modeltoll.gateway.core.request import EXEMPT, FREE, PREPAID, SHADOW, GateResult
 from modeltoll.gateway.core.settlement import with_new_account
 from modeltoll.gateway.core.threads import LARGE_BYTES, LARGE_ROWS, off_loop
-from modeltoll.gateway.core.tolls import TollContent, answer_toll
+from modeltoll.gateway.core.tolls import TollContent, admission_toll, answer_toll
 from modeltoll.gateway.core.unmeasured import stripped_if_possible
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from modeltoll.gateway.protocols.protocol import ParsedRequest
     from modeltoll.pricing.tariff import Tariff
     from modeltoll.records import Account, Answer, Caller, Work
-    from modeltoll.settlement_records import Adjustment, Admission
+    from modeltoll.settlement_records import Adjustment, Admission, Receipt
     from modeltoll.toll_records import Toll
 
 __all__ = ["PriceSteps"]
@@ -85,10 +85,13 @@ class PriceSteps:
         verdict = tariff.verdict(account, self._ledger.logged_as(request.caller))
         work = await self._work(tariff, measured, account, verdict)
         self._monitor(parsed, measured, account, verdict)
-        in_ledger = await self._spend_quota(request.caller, work) and in_ledger
+        if not request.whole_price:
+            in_ledger = await self._spend_quota(request.caller, work) and in_ledger
         bound = answer_bound(parsed, measured.evidence, self._dither(parsed))
         priced_work = work, admission, in_ledger
         toll, mode, adjustment = await self._toll(request, tariff, parsed, (answer, bound), priced_work)
+        if request.whole_price and toll is None:  # else the request comes again
+            in_ledger = await self._spend_quota(request.caller, work) and in_ledger
         work = with_new_account(work, request.payment)
         entry = measured.log_entry(self._model, work, mode, self._runtime.clock(), clean=self._config.mode == SHADOW)
         in_ledger = in_ledger and await self._steps.bill(request.caller, entry, adjustment, verdict.updates)
@@ -121,11 +124,20 @@ class PriceSteps:
         priced = priced if in_ledger else priced.unbilled()
         if priced.receipt is None:
             return None, mode or PREPAID, priced.adjustment
+        asked = replace(work, seconds=priced.asked)
+        if request.whole_price:
+            payment = self._settlement.whole_price(priced, admission, in_ledger=in_ledger)
+            toll = await self.admission_toll(request, asked, payment)
+            return toll, toll.mode, priced.adjustment
         (answer, bound), seal = bounded, self._settlement.seal(caller, priced.receipt)
         content = TollContent(answer, priced.receipt, seal, bound, self._dither(parsed), self._runtime.max_answer)
-        asked = replace(work, seconds=priced.asked)
         toll = await answer_toll(self._runtime, self._config.selector, request, content, asked)
         return toll, toll.mode, priced.adjustment
+
+    async def admission_toll(self, request: GateRequest, work: Work, payment: Receipt) -> Toll:
+        """A toll for the admission of a request; ``payment``: what it counts for."""
+        selector = self._config.selector
+        return await off_loop(True, admission_toll, self._runtime, selector, request, self._model, work, payment)
 
     async def seal(self, request: GateRequest, result: GateResult) -> GateResult:
         """A result without a toll, with its answer in a toll of the least work, whose receipt counts for nothing."""

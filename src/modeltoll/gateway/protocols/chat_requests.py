@@ -17,6 +17,7 @@ __all__ = [
     "CHAT_MEMBERS",
     "ChatNote",
     "StreamTerms",
+    "altered",
     "answer_bound",
     "chat_note",
     "check_messages",
@@ -212,6 +213,14 @@ def pinned(document: dict[str, Any], service: ServiceDescription, sent: tuple[st
             raise RequestError(f"{name!r}{allowed} here: the price is made of log-probabilities, which it would change")
     wanted = {name: _NEUTRAL[name][0] for name in sent if document.get(name) is None}
     return document | wanted
+
+
+def altered(document: dict[str, Any], service: ServiceDescription, sent: tuple[str, ...] = _SENT) -> str:
+    """Why the server may answer the ``pinned`` request otherwise; empty where it may not."""
+    if service.logprobs == "raw" or service.neutral_defaults:
+        return ""
+    missing = [name for name in sent if document.get(name) is None]
+    return f"{missing[0]!r} is left out: the server's own value of it is not known" if missing else ""
 
 
 def chat_note(document: dict[str, Any]) -> ChatNote:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from modeltoll.gateway.protocols.answer_members import ValueCheck
-    from modeltoll.gateway.protocols.event_stream import StreamEvent
     from modeltoll.gateway.protocols.protocol import ServiceDescription
 
 __all__ = ["ChatStream", "Deltas", "without_logprobs"]
@@ -85,7 +84,7 @@ class ChatStream(EventReader):
         choices = [choice.document() for choice in self._choices if choice.has_begun]
         return self._members | {"object": self._object, "choices": choices}
 
-    def _event(self, event: StreamEvent, document: Any) -> bytes:
+    def _event(self, name: str, document: dict[str, Any]) -> bytes:
         document.pop("obfuscation", None)
         choices = document.get("choices")
         for choice in choices if isinstance(choices, list) else ():
@@ -93,11 +92,11 @@ class ChatStream(EventReader):
                 self._show(choice)
         if not self._usage and has_value(document.pop("usage", None)) and choices == []:
             return b""  # the event was sent for the gateway alone
-        return write_event(msgspec.json.encode(document), event.name)
+        return write_event(msgspec.json.encode(document), name)
 
-    def _add(self, event: StreamEvent, document: Any) -> None:
-        if event.name or not isinstance(document, dict):
-            raise AnswerError(WRONG_SHAPE, private=f"it has the name {event.name[:64]!r}" if event.name else "")
+    def _add(self, name: str, document: Any) -> None:
+        if name or not isinstance(document, dict):
+            raise AnswerError(WRONG_SHAPE, private=f"it has the name {name[:64]!r}" if name else "")
         self._add_members(document)
         for choice in objects_of(document.get("choices")):
             self._choice(choice).add(choice)

@@ -29,15 +29,15 @@ class EventReader(ABC):
         self._is_done = False
 
     @abstractmethod
-    def _add(self, event: StreamEvent, document: Any) -> None:
-        """Add an event to the answer.
+    def _add(self, name: str, document: Any) -> None:
+        """Add an event of this name to the answer.
 
         Raises:
             AnswerError: it holds what is not measured.
         """
 
     @abstractmethod
-    def _event(self, event: StreamEvent, document: Any) -> bytes:
+    def _event(self, name: str, document: dict[str, Any]) -> bytes:
         """The event as the caller gets it, without what they did not ask for."""
 
     @abstractmethod
@@ -79,25 +79,34 @@ class EventReader(ABC):
     def _written(self, event: StreamEvent) -> bytes:
         if self._is_done or self._error is not None:
             return b""
-        if event.data is None or not event.data.strip():
+        data = None if event.data is None else event.data.strip()
+        if not data:
             return KEEP_ALIVE
-        if event.data.strip() == DONE:
+        if data == DONE:
             self._is_done = True
             return write_event(DONE)
-        return self._read(event, event.data)
+        document = self._decoded(event.name, data)
+        if self._error is not None:
+            return b""
+        if not isinstance(document, dict):
+            return write_event(data, event.name)
+        return self._event(event.name, document)
 
-    def _read(self, event: StreamEvent, data: bytes) -> bytes:
+    def _decoded(self, name: str, data: bytes) -> Any:
+        """The document of an event, which is added to the answer; None if it cannot be read, or is an error."""
+        if name == "error":
+            self._error = data
+            return None
         try:
-            document = None if event.name == "error" else msgspec.json.decode(data)
+            document = msgspec.json.decode(data)
         except (ValueError, RecursionError) as error:  # msgspec.DecodeError is a ValueError
             self._fault = self._fault or AnswerError("the model server's stream is not JSON", private=str(error))
-            return write_event(data, event.name)
-        if event.name == "error" or self._is_error(document):
+            return None
+        if self._is_error(document):
             self._error = data
-            return b""
-        if self._fault is None:
+        elif self._fault is None:
             try:
-                self._add(event, document)
+                self._add(name, document)
             except AnswerError as fault:
                 self._fault = fault
-        return self._event(event, document) if isinstance(document, dict) else write_event(data, event.name)
+        return document

@@ -21,6 +21,7 @@ from modeltoll.gateway.protocols.chat_answers import (
 from modeltoll.gateway.protocols.chat_requests import (
     CHAT_MEMBERS,
     ChatNote,
+    altered,
     answer_bound,
     chat_note,
     check_messages,
@@ -100,6 +101,7 @@ class OpenAIChat(OpenAIErrors, TextProtocol):
             forward=None if forward == document else encoded_request(forward),
             strip=partial(_stripped, asked),
             answer_bound=answer_bound(document, choices, asked, stream=terms is not None),
+            altered=altered(document, service),
             token_bound=None if terms is None else partial(stream_bound, choices, asked),
             stream=None if terms is None else partial(ChatStream, asked, choices, service, usage=terms.usage),
         )

@@ -12,6 +12,7 @@ from modeltoll.errors import AnswerError, RequestError
 from modeltoll.gateway.protocols.chat_answers import load_chat
 from modeltoll.gateway.protocols.chat_requests import (
     CHAT_MEMBERS,
+    altered,
     answer_bound,
     chat_note,
     pinned,
@@ -128,6 +129,7 @@ class OpenAICompletions(OpenAIErrors, TextProtocol):
             forward=None if forward == document else encoded_request(forward),
             strip=partial(_stripped, asked),
             answer_bound=answer_bound(document, count, asked, stream=terms is not None),
+            altered=altered(document, service),
             token_bound=None if terms is None else partial(stream_bound, count, asked),
             stream=None if terms is None else partial(CompletionStream, asked, count, service, usage=terms.usage),
         )

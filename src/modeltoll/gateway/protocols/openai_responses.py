@@ -10,7 +10,7 @@ import msgspec
 
 from modeltoll.errors import AnswerError
 from modeltoll.gateway.protocols.chat_answers import load_chat
-from modeltoll.gateway.protocols.chat_requests import check_tools, pinned
+from modeltoll.gateway.protocols.chat_requests import altered, check_tools, pinned
 from modeltoll.gateway.protocols.fingerprints import fingerprint
 from modeltoll.gateway.protocols.openai_shape import OpenAIErrors, encoded_request
 from modeltoll.gateway.protocols.protocol import JSON, ParsedRequest, Routes, ServiceDescription
@@ -78,6 +78,7 @@ class OpenAIResponses(OpenAIErrors, TextProtocol):
             forward=None if forward == document else encoded_request(forward),
             strip=partial(_stripped, note, asked),
             answer_bound=response_bound(document, asked, stream=streams),
+            altered=altered(document, service, SENT),
             token_bound=partial(token_bound, document, asked) if streams else None,
             stream=partial(ResponseStream, asked, note, service) if streams else None,
         )

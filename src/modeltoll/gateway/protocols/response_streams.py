@@ -34,7 +34,6 @@ from modeltoll.gateway.protocols.response_answers import (
 from modeltoll.gateway.protocols.response_shown import show_logprobs, show_setting
 
 if TYPE_CHECKING:
-    from modeltoll.gateway.protocols.event_stream import StreamEvent
     from modeltoll.gateway.protocols.protocol import ServiceDescription
     from modeltoll.gateway.protocols.response_requests import ResponseNote
 
@@ -94,9 +93,9 @@ class ResponseStream(EventReader):
     def _has_ended(self) -> bool:
         return self._final is not None
 
-    def _add(self, event: StreamEvent, document: Any) -> None:
+    def _add(self, name: str, document: Any) -> None:
         kind = document.get("type") if isinstance(document, dict) else None
-        if not isinstance(kind, str) or event.name not in ("", kind) or self._final is not None:
+        if not isinstance(kind, str) or name not in ("", kind) or self._final is not None:
             raise AnswerError("the model server's stream has an event that is not one of a response")
         subject, _, step = kind.rpartition(".")
         if kind in _BEGIN or kind in _END:
@@ -149,7 +148,7 @@ class ResponseStream(EventReader):
         tokens = [token for part in content_parts({"output": [held]}) for token in part_logprobs(part)]
         self._repeated.append([_token_key(token) for token in tokens])
 
-    def _event(self, event: StreamEvent, document: Any) -> bytes:
+    def _event(self, name: str, document: dict[str, Any]) -> bytes:
         document.pop("obfuscation", None)
         try:
             for holder in _holders(document):
@@ -158,7 +157,7 @@ class ResponseStream(EventReader):
                 show_setting(document["response"], self._note)
         except AnswerError:
             pass  # it was a fault
-        return write_event(msgspec.json.encode(document), event.name)
+        return write_event(msgspec.json.encode(document), name)
 
     def _document(self) -> dict[str, Any]:
         if self._final is None:

@@ -9,7 +9,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from modeltoll import wire
-from modeltoll.gateway.core.request import PREPAID
 from modeltoll.gateway.core.threads import LARGE_BYTES, off_loop
 from modeltoll.gateway.protocols.protocol import JSON
 from modeltoll.gateway.public.parsing import route_path, written_path
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from modeltoll.gateway.core.request import GateConfig, GateResult
     from modeltoll.records import Answer
 
-__all__ = ["Endpoint", "late_problem", "receipt_of", "result_response", "toll_body", "unchanged_response"]
+__all__ = ["Endpoint", "late_problem", "result_response", "toll_body", "unchanged_response"]
 
 
 class Endpoint:
@@ -53,7 +52,7 @@ async def result_response(result: GateResult, config: GateConfig, scope: Scope) 
         headers[wire.AUTHENTICATE_HEADER] = wire.format_authenticate(toll, model)
         return Response(body, status_code=wire.STATUS, headers=headers, media_type=JSON)
     assert answer is not None  # a result without a toll has an answer
-    return unchanged_response(answer, **{wire.RECEIPT_HEADER: receipt_of(config, result)})
+    return unchanged_response(answer, **{wire.RECEIPT_HEADER: config.receipt_text(result)})
 
 
 async def toll_body(result: GateResult, config: GateConfig, scope: Scope) -> bytes:
@@ -63,13 +62,6 @@ async def toll_body(result: GateResult, config: GateConfig, scope: Scope) -> byt
     error = config.served_model.protocol.error_member(wire.DETAIL)
     path = written_path(scope, route_path(scope))
     return await off_loop(len(toll.payload) > LARGE_BYTES, wire.encode_toll, toll, error, path)
-
-
-def receipt_of(config: GateConfig, result: GateResult) -> str:
-    """The receipt of a result. Of an answer that was paid for, its price shows no more than a toll would have shown."""
-    seconds = result.work.seconds
-    told = config.selector.published_seconds(seconds) if result.mode == PREPAID else seconds
-    return wire.format_receipt(result.work.rows, told, result.mode)
 
 
 def late_problem(config: GateConfig, error: ModeltollError) -> bytes:

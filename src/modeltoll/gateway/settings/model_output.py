@@ -56,6 +56,10 @@ class OutputSettings(SettingsPart):
         le=20,
         description="How many log-probabilities per token the model server of generated text is asked for: the most that it gives. Some services give at most 5 (OpenAI's `/v1/completions`), and refuse requests for more. Callers may ask for as many.",
     )
+    neutral_defaults: bool = Field(
+        False,
+        description="With `tempered`: whether the model server itself tempers nothing where a request leaves temperature, `top_p` and penalties out, as OpenAI's API describes it (`--sampling-defaults openai` of SGLang). Shadow mode then measures such requests. Else they pass unmeasured there, for nothing of them may be set.",
+    )
 
     @model_validator(mode="after")
     def _classes_are_known(self) -> OutputSettings:

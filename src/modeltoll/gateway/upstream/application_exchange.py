@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from modeltoll import wire
 from modeltoll.errors import AnswerError, UpstreamError
 from modeltoll.gateway.upstream.answer_headers import passed_headers
+from modeltoll.gateway.upstream.read_answer import plain_stream
 from modeltoll.gateway.upstream.upstream import AnswerStream
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class ApplicationExchange:
         """The response, once its head came.
 
         Raises:
-            UpstreamError: the application sent none. AnswerError: it is compressed, or its content type cannot be passed on.
+            UpstreamError: the application sent none. AnswerError: its content type or its coding cannot be passed on.
         """
         while self._start is None:
             self._check_running()
@@ -93,15 +94,14 @@ class ApplicationExchange:
         headers = {
             name.lower().decode("latin-1"): value.decode("latin-1") for name, value in self._start.get("headers", ())
         }
-        if headers.get("content-encoding", "identity") != "identity":
-            raise AnswerError("the application's answer is compressed, though it was not asked for")
         content_type = headers.get("content-type", "application/octet-stream")
         if not (content_type.isascii() and content_type.isprintable()):
             raise AnswerError("the application's content type cannot be read")
         folded = wire.with_binary_length(content_type, headers.get(wire.BINARY_HEADER.lower()))
         status = int(self._start["status"])
         passed = passed_headers(status, headers.items(), self._answer_headers)
-        return AnswerStream(status, folded, passed, self._body_chunks(headers.get("content-length")))
+        stream = AnswerStream(status, folded, passed, self._body_chunks(headers.get("content-length")))
+        return plain_stream(stream, headers.get("content-encoding", ""), self._max_body)
 
     async def _body_chunks(self, stated: str | None) -> AsyncIterator[bytes]:
         """The body, which must be as long as is ``stated``; raises as ``Upstream.predict``."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import zlib
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from modeltoll import wire
 from modeltoll.errors import AnswerError
+from modeltoll.gateway.decompression import coding_of, inflated_chunks
 from modeltoll.gateway.upstream.answer_headers import passed_headers
 from modeltoll.gateway.upstream.upstream import AnswerStream
 
@@ -15,29 +16,27 @@ if TYPE_CHECKING:
 
     import aiohttp
 
-__all__ = ["answer_stream"]
+__all__ = ["answer_stream", "plain_stream"]
 
-_WINDOWS = {"gzip": zlib.MAX_WBITS | 16, "x-gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}
-_PLAIN = ("", "identity")
+_HEADER = "content-encoding"
+_ENCODING_CHARACTERS = 64
 
 
 def answer_stream(response: aiohttp.ClientResponse, max_body: int, allowed: tuple[str, ...]) -> AnswerStream:
     """The response as an answer: of at most ``max_body`` bytes, with the ``allowed`` headers.
 
     Raises:
-        AnswerError: it has a content type that cannot be passed on; or, in the iteration, it is larger, or compressed in a
-            way that is not known.
+        AnswerError: it has a content type that cannot be passed on; or, in the iteration, it is larger, or not compressed as
+            it says.
     """
     headers = response.headers
     content_type = headers.get("Content-Type", "application/octet-stream")
     if not (content_type.isascii() and content_type.isprintable()):
         raise AnswerError("the model server's content type cannot be read")
-    encoding = headers.get("Content-Encoding", "").strip().lower()
-    chunks = _bounded(response, max_body)
-    if encoding not in _PLAIN:
-        chunks = _decompressed(chunks, encoding, max_body)
     folded = wire.with_binary_length(content_type, headers.get(wire.BINARY_HEADER))
-    return AnswerStream(response.status, folded, passed_headers(response.status, headers.items(), allowed), chunks)
+    passed = passed_headers(response.status, headers.items(), allowed)
+    stream = AnswerStream(response.status, folded, passed, _bounded(response, max_body))
+    return plain_stream(stream, headers.get(_HEADER, ""), max_body)
 
 
 async def _bounded(response: aiohttp.ClientResponse, max_body: int) -> AsyncIterator[bytes]:
@@ -51,28 +50,31 @@ async def _bounded(response: aiohttp.ClientResponse, max_body: int) -> AsyncIter
         yield chunk
 
 
-async def _decompressed(chunks: AsyncIterator[bytes], encoding: str, max_body: int) -> AsyncIterator[bytes]:
-    """The chunks without their one layer of compression; no more than ``max_body`` bytes are made of them."""
-    engine, size = None, 0
-    async for chunk in chunks:
-        if encoding not in _WINDOWS:
-            raise AnswerError(
-                f"the model server's answer is compressed ({encoding[:32]!r}), though it was not asked for"
-            )
-        engine = engine or zlib.decompressobj(_WINDOWS[encoding])
-        try:
-            text = engine.decompress(chunk, max_body - size + 1)
-        except zlib.error:
-            raise AnswerError("the model server's compressed answer cannot be read") from None
-        size += len(text)
-        if size > max_body:
-            raise _too_large(max_body)
-        if engine.unused_data:
-            break
-        if text:
-            yield text
-    if engine is not None and (not engine.eof or engine.unused_data):
-        raise AnswerError("the model server's compressed answer cannot be read")
+def plain_stream(stream: AnswerStream, encoding: str, max_body: int) -> AnswerStream:
+    """The answer without its one layer of compression; no more than ``max_body`` bytes are made of it.
+
+    An answer that is compressed in a way that is not known stays as it is, with its ``content-encoding`` among its headers.
+
+    Raises:
+        AnswerError: its ``Content-Encoding`` cannot be passed on; or, in the iteration, it is larger, or not compressed so.
+    """
+    try:
+        coding = coding_of(encoding)
+    except ValueError:
+        if not (encoding.isascii() and encoding.isprintable()):
+            raise AnswerError("the model server's content encoding cannot be read") from None
+        return replace(stream, headers=(*stream.headers, (_HEADER, encoding[:_ENCODING_CHARACTERS])))
+    return replace(stream, chunks=_inflated(stream.chunks, coding, max_body)) if coding else stream
+
+
+async def _inflated(chunks: AsyncIterator[bytes], coding: str, max_body: int) -> AsyncIterator[bytes]:
+    try:
+        async for chunk in inflated_chunks(chunks, coding, max_body):
+            yield chunk
+    except ValueError:
+        raise AnswerError("the model server's compressed answer cannot be read") from None
+    except OverflowError:
+        raise _too_large(max_body) from None
 
 
 def _too_large(max_body: int) -> AnswerError:

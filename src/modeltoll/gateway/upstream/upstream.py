@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -9,10 +10,10 @@ from modeltoll.gateway.protocols.protocol import JSON
 from modeltoll.records import Answer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable
     from contextlib import AbstractAsyncContextManager
 
-__all__ = ["NO_HEAD", "AnswerStream", "RequestHead", "Upstream"]
+__all__ = ["NO_HEAD", "AnswerStream", "RequestHead", "Upstream", "streamed_whole"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,12 @@ class AnswerStream:
         return cls(answer.status, answer.content_type, answer.headers, _one_chunk(answer.body))
 
 
+@asynccontextmanager
+async def streamed_whole(answer: Awaitable[Answer]) -> AsyncIterator[AnswerStream]:
+    """``Upstream.stream`` of a server that answers as a whole."""
+    yield AnswerStream.of(await answer)
+
+
 async def _one_chunk(body: bytes) -> AsyncIterator[bytes]:
     if body:
         yield body
@@ -81,12 +88,14 @@ class Upstream(Protocol):
     async def predict(self, path: str, body: bytes, content_type: str = JSON, head: RequestHead = NO_HEAD) -> Answer:
         """Post a request body to a path and return the server's answer, whatever its status.
 
-        ``Answer.headers`` are those of the answer that may be passed on.
+        ``Answer.headers`` are those of the answer that may be passed on, and its ``content-encoding`` where it is compressed
+        in a way that is not known here.
         Content types are those of ``wire.with_binary_length``.
 
         Raises:
             UpstreamError: the server is down or did not complete its response (``UpstreamTimeout``: it did not answer in time).
-            AnswerError: the answer is larger than the limit, compressed, or of a content type that cannot be passed on.
+            AnswerError: the answer is larger than the limit, not compressed as it says, or of a content type that cannot be
+                passed on.
         """
 
     def stream(
