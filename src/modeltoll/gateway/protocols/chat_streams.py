@@ -59,7 +59,7 @@ class ChatStream:
 
     def feed(self, chunk: bytes) -> bytes:
         """See ``StreamReader.feed``. The text of a comment, and that of an error, is left out."""
-        if self._is_done or self._error is not None:
+        if self._is_over():
             return b""
         try:
             events = self._parser.feed(chunk)
@@ -84,12 +84,16 @@ class ChatStream:
         document = self._document | {"object": "chat.completion", "choices": choices}
         return Answer(200, JSON, msgspec.json.encode(document))
 
+    def _is_over(self) -> bool:
+        """Whether nothing more of the stream counts."""
+        return self._is_done or self._error is not None
+
     def _error_as_fault(self, error: AnswerError) -> AnswerError:
         self._is_done = True  # nothing more can be read
         return self._fault or error
 
     def _written(self, event: StreamEvent) -> bytes:
-        if self._is_done or self._error is not None:
+        if self._is_over():
             return b""
         data = None if event.data is None else event.data.strip()
         if not data:
@@ -98,7 +102,7 @@ class ChatStream:
             self._is_done = True
             return write_event(DONE)
         document = self._decoded(event.name, data)
-        if self._error is not None:
+        if self._is_over():
             return b""
         if not isinstance(document, dict):
             return write_event(data, event.name)
