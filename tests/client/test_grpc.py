@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections import namedtuple
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -413,8 +412,13 @@ def test_a_models_own_parameter_of_that_name_is_its_answer(client, server):
     assert answer.outputs
 
 
-class _Details(namedtuple("_Details", ("method", "timeout", "metadata")), grpc.ClientCallDetails):
-    """Call details as the examples of grpc write them, without the members that came later."""
+@dataclass(frozen=True)
+class _Details(grpc.ClientCallDetails):
+    """Call details without the members that came later."""
+
+    method: str
+    timeout: float | None
+    metadata: tuple
 
 
 class _Outer(grpc.UnaryUnaryClientInterceptor):

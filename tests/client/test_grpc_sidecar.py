@@ -14,9 +14,11 @@ from contextlib import contextmanager
 import grpc
 import httpx
 import pytest
+from typer.testing import CliRunner
 
 from grpc_toll_server import GrpcTollServer, answer_to
 from modeltoll import open_inference_messages as messages
+from modeltoll.cli import app
 from modeltoll.client.grpc_sidecar import grpc_target, serve_grpc
 from modeltoll.client.purse import Purse
 from modeltoll.client.sidecar_metrics import SidecarMetrics
@@ -249,11 +251,12 @@ def test_options_that_do_not_fit_are_refused_by_name(server):
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         upstream = ("--upstream", f"grpc://{server.address}")
         for options, named in (
-            ((*upstream, "--host-name", "a"), "--host-name"),
-            ((*upstream, "--listen", address), "--listen"),
-            ((*upstream, "--listen", "127.0.0.1:0", "--metrics", address), "--metrics"),
-            (("--upstream", "http://a:1"), "--upstream"),
+            (("--grpc", *upstream, "--host-name", "a"), "--host-name"),
+            (("--grpc", *upstream, "--listen", address), "--listen"),
+            (("--grpc", *upstream, "--listen", "127.0.0.1:0", "--metrics", address), "--metrics"),
+            (("--grpc", "--upstream", "http://a:1"), "--upstream"),
+            (("--upstream", "http://a:1", "--metrics", address), "--metrics"),
         ):
-            run = subprocess.run(command(*options), capture_output=True, text=True, check=False)
-            assert run.returncode == 2
-            assert named in run.stderr
+            run = CliRunner().invoke(app, ["proxy", *options])
+            assert run.exit_code == 2
+            assert named in run.output

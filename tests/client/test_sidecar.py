@@ -15,8 +15,9 @@ from starlette.responses import RedirectResponse, Response, StreamingResponse
 from modeltoll import wire
 from modeltoll.client.purse import Purse
 from modeltoll.client.receipts import Account
-from modeltoll.client.sidecar import SidecarMetrics, application, upstream_url
+from modeltoll.client.sidecar import application, upstream_url
 from modeltoll.client.sidecar_access import sidecar_access
+from modeltoll.client.sidecar_metrics import SidecarMetrics
 from modeltoll.errors import SettingsError
 from modeltoll.records import Answer, MachineProfile
 from modeltoll.toll_records import Challenge, Part, Toll

@@ -10,7 +10,8 @@ import httpx
 from aiohttp import web
 
 from modeltoll.client.purse import Purse
-from modeltoll.client.sidecar import SidecarMetrics, application, upstream_url
+from modeltoll.client.sidecar import application, upstream_url
+from modeltoll.client.sidecar_metrics import SidecarMetrics
 
 
 class Sidecar:

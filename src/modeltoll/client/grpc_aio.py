@@ -1,16 +1,13 @@
-"""The driver of ``grpc.aio``: an interceptor that pays tolls, in threads."""
+"""One call of ``grpc.aio`` and its tolls, which are paid in threads."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 from collections.abc import Awaitable, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, TypeAlias
 
 import grpc
 import grpc.aio
@@ -20,109 +17,20 @@ from modeltoll.client.grpc_exchange import (
     Attempt,
     GrpcExchange,
     Reply,
-    is_priced,
-    new_origin,
-    settle_details,
-    settle_status,
 )
-from modeltoll.client.purse import Purse
-from modeltoll.client.receipts import Account, Settlement
-from modeltoll.client.settling import AsyncSettler
 from modeltoll.client.toll_flow import POLL_SECONDS, ProbeStep, RedeemStep, ResendStep, SolveStep, WaitStep
 from modeltoll.client.toll_session import TollSession
 from modeltoll.errors import SolveStopped, TollError
 from modeltoll.records import Answer
 from modeltoll.toll_records import Solution
 
-__all__ = ["AioTollInterceptor"]
+__all__ = ["AioPayment"]
 
 _Continuation: TypeAlias = Callable[[Any, Any], Awaitable[Any]]
-_MAX_ROUTES = 1_000  # accounts whose way to the gateway is kept
 _NO_CONTENT = 204
-_LATE = "the deadline of the call passed while its toll was being paid; set a longer timeout"
 
 
-@dataclass(frozen=True, slots=True)
-class _Route:
-    """A way to post an account's receipts: that of its last toll. ``empty``: makes a request without content."""
-
-    continuation: _Continuation
-    details: Any
-    empty: Callable[[], Any]
-
-
-class AioTollInterceptor(grpc.aio.UnaryUnaryClientInterceptor):  # type: ignore[misc]  # grpc ships no types
-    """An interceptor that pays tolls, for one channel of ``grpc.aio``.
-
-        channel = grpc.aio.insecure_channel(target, interceptors=[AioTollInterceptor(max_seconds=30)])
-
-    ``ModelInfer`` announces the purse; every other call, every stream and every response that is no toll pass unchanged.
-    Puzzles are solved in threads, at most as many at once as the machine has cores; cancelling the call stops the work.
-    A call's timeout includes the work.
-
-    Args:
-        max_seconds: the largest toll to pay, in expected seconds on one reference core; above it, ``TollTooDear``.
-        purse: further limits; overrides ``max_seconds``.
-
-    Raises (from the stub's calls):
-        TollMalformed, TollTooDear, SolveStopped, SealBroken: the toll was not paid, or its answer cannot be opened. Each
-        is an ``AioRpcError``, too.
-    """
-
-    def __init__(self, max_seconds: float = 30.0, *, purse: Purse | None = None) -> None:
-        self.purse = purse or Purse(max_seconds)
-        self._origin = new_origin()
-        self._settler = AsyncSettler(self.purse.receipts, self._post)
-        self._routes: dict[Account, _Route] = {}
-        workers = max(1, (os.cpu_count() or 1) // self.purse.cores)
-        self._workers = ThreadPoolExecutor(workers, thread_name_prefix="modeltoll")
-
-    async def intercept_unary_unary(self, continuation: _Continuation, client_call_details: Any, request: Any) -> Any:
-        """Send the request; if the response is a toll, pay it and return a call with the opened answer."""
-        if not is_priced(client_call_details.method):
-            return await continuation(client_call_details, request)
-        exchange = GrpcExchange(self.purse, self._origin, client_call_details, self._settler.owner)
-        payment = _Payment(exchange, continuation, request, self._workers)
-        call, reply = await payment.send()
-        if reply.toll is None:
-            return call
-        try:
-            return await payment.pay(call, reply)
-        except TollError as error:
-            late = isinstance(error, SolveStopped) and exchange.is_late()
-            stopped = grpc.StatusCode.DEADLINE_EXCEEDED if late else None
-            raise failed_call(FailedAioCall, SolveStopped(_LATE) if late else error, stopped) from None
-        finally:
-            if len(self._routes) >= _MAX_ROUTES:
-                self._routes.clear()
-            self._routes[exchange.call.account] = _Route(continuation, client_call_details, type(request))
-            self._settler.arm()
-
-    async def close(self) -> None:
-        """Post the receipts that are left. Call it before the channel is closed; the interceptor may be used again."""
-        await self._settler.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    async def _post(self, settlement: Settlement) -> int:
-        route = self._routes.get(settlement.account)
-        if route is None:
-            return 0
-        for details in settle_details(settlement, route.details):
-            call = await route.continuation(details, route.empty())
-            status = settle_status(await call.code())
-            if status != _NO_CONTENT:
-                return status
-        return _NO_CONTENT
-
-
-class _Payment:
+class AioPayment:
     """One call: its RPCs and the work for them."""
 
     def __init__(
@@ -143,8 +51,14 @@ class _Payment:
                 call.cancel()
                 raise
 
-    async def pay(self, call: Any, reply: Reply) -> Any:
-        """Pay the toll in a reply: the call with the opened answer, or the last one if it is the answer."""
+    async def outcome(self, call: Any, reply: Reply) -> Any:
+        """Pay the toll in the first reply: a call that has ended. It is ``call`` itself if there was no toll."""
+        try:
+            return await self._pay(call, reply)
+        except TollError as error:
+            raise failed_call(FailedAioCall, error, late=self._exchange.is_late()) from None
+
+    async def _pay(self, call: Any, reply: Reply) -> Any:
         toll_call = self._exchange.call
         with closing(await self._run(lambda: TollSession(toll_call, reply.toll or b""))) as session:
             while (step := session.step) is not None:
@@ -176,7 +90,7 @@ class _Payment:
     async def _wait(self, step: WaitStep) -> None:
         while not step.ready():
             if self._exchange.is_late():
-                raise SolveStopped(_LATE)
+                raise SolveStopped("the call is late")
             await asyncio.sleep(POLL_SECONDS)
 
 

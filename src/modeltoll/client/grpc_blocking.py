@@ -1,124 +1,37 @@
-"""The driver of ``grpc``: an interceptor that pays tolls, in the calling thread, or behind a future in threads of its own."""
+"""One call of ``grpc`` and its tolls, in the thread that waits for it."""
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any
 
 import grpc
 
-from modeltoll.client.daemon_workers import DaemonWorkers
 from modeltoll.client.grpc_calls import FailedCall, OpenedCall, failed_call
 from modeltoll.client.grpc_exchange import (
     Attempt,
     GrpcExchange,
     Reply,
-    is_priced,
-    new_origin,
-    settle_details,
-    settle_status,
 )
-from modeltoll.client.grpc_future import TollFuture
-from modeltoll.client.purse import Purse
-from modeltoll.client.receipts import Account, Settlement
-from modeltoll.client.settling import Settler
+from modeltoll.client.grpc_routes import Route
+from modeltoll.client.receipts import Account
 from modeltoll.client.toll_flow import POLL_SECONDS, ProbeStep, RedeemStep, ResendStep, SolveStep, WaitStep
 from modeltoll.client.toll_session import TollSession
 from modeltoll.errors import SolveStopped, TollError
 
-__all__ = ["TollInterceptor"]
+__all__ = ["BlockingPayment"]
 
-_Continuation: TypeAlias = Callable[[Any, Any], Any]
-_MAX_ROUTES = 1_000  # accounts whose way to the gateway is kept
 _NO_CONTENT = 204
-_LATE = "the deadline of the call passed while its toll was being paid; set a longer timeout"
 
 
-@dataclass(frozen=True, slots=True)
-class _Route:
-    """A way to post an account's receipts: that of its last toll. ``empty``: makes a request without content."""
-
-    continuation: _Continuation
-    details: Any
-    empty: Callable[[], Any]
-
-
-class TollInterceptor(grpc.UnaryUnaryClientInterceptor):  # type: ignore[misc]  # grpc ships no types
-    """An interceptor that pays tolls, for one channel and any number of threads.
-
-        stub = GRPCInferenceServiceStub(grpc.intercept_channel(channel, TollInterceptor(max_seconds=30)))
-
-    ``ModelInfer`` announces the purse; every other call, every stream and every response that is no toll pass unchanged.
-    Direct calls, ``with_call`` and ``future`` work. Futures pay in threads, at most as many at once as the machine has
-    cores; cancelling stops the work. A call's timeout includes the work.
-
-    Args:
-        max_seconds: the largest toll to pay, in expected seconds on one reference core; above it, ``TollTooDear``.
-        purse: further limits; overrides ``max_seconds``.
-
-    Raises (from the stub's calls):
-        TollMalformed, TollTooDear, SolveStopped, SealBroken: the toll was not paid, or its answer cannot be opened. Each
-        is a ``grpc.RpcError``, too.
-    """
-
-    def __init__(self, max_seconds: float = 30.0, *, purse: Purse | None = None) -> None:
-        self.purse = purse or Purse(max_seconds)
-        self._origin = new_origin()
-        self._settler = Settler(self.purse.receipts, self._post)
-        self._routes: dict[Account, _Route] = {}
-        self._workers = DaemonWorkers(max(1, (os.cpu_count() or 1) // self.purse.cores))
-
-    def intercept_unary_unary(self, continuation: _Continuation, client_call_details: Any, request: Any) -> Any:
-        """Send the request; if the response is a toll, pay it and return a call with the opened answer."""
-        if not is_priced(client_call_details.method):
-            return continuation(client_call_details, request)
-        exchange = GrpcExchange(self.purse, self._origin, client_call_details, self._settler.owner)
-        route = _Route(continuation, client_call_details, type(request))
-        payment = _Payment(exchange, route, request, self._arm)
-        attempt, call = payment.send()
-        return TollFuture(payment, attempt, call, self._workers.submit)
-
-    def close(self) -> None:
-        """Post the receipts that are left. Call it before the channel is closed; the interceptor may be used again."""
-        self._settler.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _arm(self, account: Account, route: _Route) -> None:
-        """Plan a post of receipts that no request returns."""
-        if len(self._routes) >= _MAX_ROUTES:
-            self._routes.clear()
-        self._routes[account] = route
-        self._settler.arm()
-
-    def _post(self, settlement: Settlement) -> int:
-        route = self._routes.get(settlement.account)
-        if route is None:
-            return 0
-        for details in settle_details(settlement, route.details):
-            status = settle_status(route.continuation(details, route.empty()).code())
-            if status != _NO_CONTENT:
-                return status
-        return _NO_CONTENT
-
-
-class _Payment:
-    """One call: its RPCs and the work for them."""
+class BlockingPayment:
+    """One call: its RPCs and the work for them. ``arm`` is called when receipts may have been added."""
 
     def __init__(
-        self, exchange: GrpcExchange, route: _Route, request: Any, arm: Callable[[Account, _Route], None]
+        self, exchange: GrpcExchange, route: Route, request: Any, arm: Callable[[Account, Route], None]
     ) -> None:
         self._exchange = exchange
         self._route = route
@@ -153,11 +66,8 @@ class _Payment:
         try:
             return self._pay(reply, call)
         except TollError as error:
-            late = self._exchange.is_late()
-            stopped = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
-            if isinstance(error, SolveStopped) and late:
-                error = SolveStopped(_LATE)
-            return failed_call(FailedCall, error, stopped if late or self._stopped.is_set() else None)
+            late, cancelled = self._exchange.is_late(), self._stopped.is_set()
+            return failed_call(FailedCall, error, late=late, cancelled=cancelled)
         finally:
             self._arm(self._exchange.call.account, self._route)
 

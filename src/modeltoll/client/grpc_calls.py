@@ -17,6 +17,8 @@ from modeltoll.errors import SealBroken, SolveStopped, TollError, TollMalformed
 
 __all__ = ["CancelledCall", "FailedAioCall", "FailedCall", "FinishedCall", "OpenedCall", "RaisingCall", "failed_call"]
 
+_LATE = "the deadline of the call passed while its toll was being paid; set a longer timeout"
+
 
 class FinishedCall(grpc.Call, grpc.Future):  # type: ignore[misc]  # grpc ships no types
     """A call that has ended."""
@@ -180,18 +182,21 @@ def _error_class(base: type, kind: Any) -> Any:
     return type(kind.__name__, (base, kind), {"__module__": kind.__module__})
 
 
-def failed_call(base: type, error: TollError, stopped: grpc.StatusCode | None = None) -> Any:
+def failed_call(base: type, error: TollError, *, late: bool = False, cancelled: bool = False) -> Any:
     """An error that is both: of the class of ``error``, and a ``base`` (``FailedCall`` or ``FailedAioCall``).
 
-    ``stopped``: the status if the caller's deadline or the caller ended the work.
+    ``late``: the call's deadline has passed. ``cancelled``: its caller has cancelled it.
     """
+    code = grpc.StatusCode.FAILED_PRECONDITION
+    if isinstance(error, SolveStopped) and late:
+        error, code = SolveStopped(_LATE), grpc.StatusCode.DEADLINE_EXCEEDED
+    elif isinstance(error, SolveStopped) and cancelled:
+        code = grpc.StatusCode.CANCELLED
+    elif isinstance(error, TollMalformed | SealBroken):
+        code = grpc.StatusCode.INTERNAL
     found: Any = type(error)
     kind = _error_class(base, found)
     failed = kind.__new__(kind, *error.args)
     failed.__dict__.update(error.__dict__)
-    failed.__cause__ = error
-    if isinstance(error, SolveStopped) and stopped is not None:
-        failed.rpc_code = stopped
-    elif isinstance(error, TollMalformed | SealBroken):
-        failed.rpc_code = grpc.StatusCode.INTERNAL
+    failed.__cause__, failed.rpc_code = error, code
     return failed

@@ -5,7 +5,7 @@ Messages are of whatever class the stub uses, or bytes: a class needs ``Serializ
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -15,33 +15,22 @@ import grpc
 
 from modeltoll import wire
 from modeltoll.client.purse import Purse
-from modeltoll.client.receipts import HeldReceipt, Settlement
-from modeltoll.client.settling import POST_SECONDS
+from modeltoll.client.receipts import HeldReceipt
 from modeltoll.client.toll_call import TollCall
 from modeltoll.client.toll_flow import RedeemStep, ResendStep, Step
 from modeltoll.errors import SealBroken, TollMalformed
-from modeltoll.open_inference_messages import MODEL_INFER, SERVER_LIVE, ModelInferResponse
+from modeltoll.open_inference_messages import MODEL_INFER, ModelInferResponse
 from modeltoll.records import Answer
 from modeltoll.toll_records import Toll
 
-__all__ = ["Attempt", "GrpcExchange", "Reply", "is_priced", "new_origin", "settle_details", "settle_status"]
+__all__ = ["Attempt", "GrpcExchange", "Reply", "changed_details", "is_priced", "new_origin"]
 
-Metadata: TypeAlias = Iterable[tuple[str, str | bytes]]
+_Metadata: TypeAlias = Iterable[tuple[str, str | bytes]]
 
 _ACCEPT, _SETTLE, _RECEIPT = (name.lower() for name in (wire.ACCEPT_HEADER, wire.SETTLE_HEADER, wire.RECEIPT_HEADER))
 _PARAMETER = "toll"
 _KEY_BYTES = b"\x0a\x04toll"  # of the parameter's key in a serialised message
 _OK_STATUS = 200
-_TRANSIENT = frozenset(
-    (
-        grpc.StatusCode.UNAVAILABLE,
-        grpc.StatusCode.DEADLINE_EXCEEDED,
-        grpc.StatusCode.RESOURCE_EXHAUSTED,
-        grpc.StatusCode.CANCELLED,
-        grpc.StatusCode.UNKNOWN,
-        grpc.StatusCode.INTERNAL,
-    )
-)
 _numbers = count(1)
 
 
@@ -67,7 +56,7 @@ class Reply:
     counted: bool
 
     @classmethod
-    def of(cls, code: grpc.StatusCode, response: Any, trailing: Metadata | None) -> Reply:
+    def of(cls, code: grpc.StatusCode, response: Any, trailing: _Metadata | None) -> Reply:
         """From an RPC's status, message (if the status is OK) and trailing metadata."""
         toll = None
         if code is grpc.StatusCode.OK:
@@ -109,7 +98,7 @@ def _possible_toll(response: Any) -> bytes | None:
     return body
 
 
-def _value(metadata: Metadata | None, name: str) -> str | bytes | None:
+def _value(metadata: _Metadata | None, name: str) -> str | bytes | None:
     return next((value for key, value in metadata or () if key == name), None)
 
 
@@ -193,35 +182,12 @@ class GrpcExchange:
             taken = self._purse.receipts.take_for_request(self.call.account, self.call.path)
         if taken:
             metadata.append((_SETTLE, wire.format_settle(one.receipt for one in taken)))
-        attempt = Attempt(_changed(self._details, metadata, self.remaining()), taken, self._purse)
+        attempt = Attempt(changed_details(self._details, metadata, self.remaining()), taken, self._purse)
         try:
             yield attempt
         except BaseException:
             attempt.end()
             raise
-
-
-def settle_details(settlement: Settlement, details: Any) -> list[Any]:
-    """The details of the RPCs that return receipts and ask for nothing, with the account's credentials.
-
-    ``details``: of an earlier call of the account.
-    """
-    pairs = [(name.lower(), value) for name, value in settlement.account.headers().items()]
-    receipts = [one.receipt for one in settlement.held]
-    method = SERVER_LIVE.encode() if isinstance(details.method, bytes) else SERVER_LIVE
-    return [
-        _changed(details, [*pairs, (_SETTLE, wire.format_settle(some))], POST_SECONDS, method)
-        for some in _slices(receipts, wire.MAX_HEADER_RECEIPTS)
-    ]
-
-
-def settle_status(code: grpc.StatusCode) -> int:
-    """The HTTP status that means to a settler what this code means."""
-    return 204 if code is grpc.StatusCode.OK else 503 if code in _TRANSIENT else 400
-
-
-def _slices(receipts: Sequence[bytes], size: int) -> Iterator[Sequence[bytes]]:
-    return (receipts[start : start + size] for start in range(0, len(receipts), size))
 
 
 class _CallDetails(grpc.ClientCallDetails):  # type: ignore[misc]  # grpc ships no types
@@ -232,7 +198,7 @@ class _CallDetails(grpc.ClientCallDetails):  # type: ignore[misc]  # grpc ships 
         self.__dict__ |= {name: getattr(details, name) for name in names if hasattr(details, name)} | changes
 
 
-def _changed(details: Any, metadata: Metadata, timeout: float | None, method: Any = None) -> Any:
+def changed_details(details: Any, metadata: _Metadata, timeout: float | None, method: Any = None) -> Any:
     """The details with other metadata and another time limit, of the same class if it is a named tuple, as in grpc."""
     changes: dict[str, Any] = {"metadata": tuple(metadata), "timeout": timeout}
     if hasattr(details.metadata, "add"):  # grpc.aio.Metadata, which further interceptors expect

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import grpc
 import grpc.aio
 
-from modeltoll.client.grpc_aio import AioTollInterceptor
+from modeltoll.client.grpc import AioTollInterceptor
 from modeltoll.client.grpc_exchange import is_priced
 from modeltoll.client.purse import Purse
 from modeltoll.client.sidecar_metrics import SidecarMetrics

@@ -29,7 +29,7 @@ from modeltoll.wire import STATUS
 if TYPE_CHECKING:
     from modeltoll.client.purse import Purse
 
-__all__ = ["SidecarMetrics", "application", "serve", "upstream_url"]
+__all__ = ["application", "serve", "upstream_url"]
 
 _HOP_BY_HOP = frozenset(
     (

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from modeltoll.errors import AnswerError
 from modeltoll.gateway.protocols.answer_members import ValueCheck, check_answer_members, is_anything, is_count
-from modeltoll.gateway.protocols.chat_answers import CHOICE, DOCUMENT, token_logprobs
+from modeltoll.gateway.protocols.chat_answers import token_logprobs
+from modeltoll.gateway.protocols.chat_members import CHOICE, DOCUMENT
 from modeltoll.gateway.protocols.token_tables import MOST, check_counted, most_counted, token_table
 
 if TYPE_CHECKING:

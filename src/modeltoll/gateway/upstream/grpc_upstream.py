@@ -17,7 +17,7 @@ from modeltoll.gateway.protocols.oip_conversions import json_of_answer, json_of_
 from modeltoll.gateway.protocols.protocol import JSON
 from modeltoll.gateway.upstream.answer_headers import passed_headers
 from modeltoll.gateway.upstream.deadline import seconds_left
-from modeltoll.gateway.upstream.upstream import NO_HEAD
+from modeltoll.gateway.upstream.upstream import NO_HEAD, streamed_whole
 from modeltoll.open_inference_messages import (
     CONTENT_TYPE,
     MODEL_INFER,
@@ -40,9 +40,10 @@ from modeltoll.open_inference_messages import (
 from modeltoll.records import Answer
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
-    from modeltoll.gateway.upstream.upstream import RequestHead
+    from modeltoll.gateway.upstream.upstream import AnswerStream, RequestHead
 
 __all__ = ["GrpcOptions", "GrpcUpstream", "channel_credentials"]
 
@@ -149,6 +150,12 @@ class GrpcUpstream:
             return answer
         converted: Answer = await _converted(json_of_answer, len(answer.body), answer.body, raw)
         return Answer(converted.status, converted.content_type, converted.body, answer.headers)
+
+    def stream(
+        self, path: str, body: bytes, content_type: str = JSON, head: RequestHead = NO_HEAD
+    ) -> AbstractAsyncContextManager[AnswerStream]:
+        """See ``Upstream.stream``; answers come as a whole."""
+        return streamed_whole(self.predict(path, body, content_type, head))
 
     async def fetch(self, path: str, head: RequestHead = NO_HEAD) -> Answer:
         """See ``Upstream.fetch``: health and metadata, as JSON."""
