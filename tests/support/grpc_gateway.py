@@ -132,7 +132,7 @@ class GrpcGateway:
 
 
 def settings_document(folder, upstream, calibration, **sections):
-    """Settings of a gateway in front of ``upstream`` whose model is priced by ``calibration``."""
+    """Settings of a gateway in front of ``upstream`` (an address, or that section) whose model is priced by ``calibration``."""
     tariff = folder / "tariff.json"
     save_calibration(calibration, tariff)
     model = {
@@ -149,7 +149,7 @@ def settings_document(folder, upstream, calibration, **sections):
     ]
     document = {
         "listen_grpc": "127.0.0.1:0",
-        "upstream": {"url": upstream},
+        "upstream": upstream if isinstance(upstream, dict) else {"url": upstream},
         "ledger": {"url": "memory://"},
         "callers": {"keys": keys, **sections.pop("callers", {})},
         "models": {MODEL: model},

@@ -177,9 +177,11 @@ class GrpcUpstream:
     async def _call(self, method: str, body: bytes, head: RequestHead) -> Answer:
         if self._channel is None:
             raise UpstreamError("the gateway is not open")
+        if (left := seconds_left(self._timeout)) <= 0.0:
+            raise UpstreamTimeout("the caller no longer waits for the model server")
         metadata = {**head.all_headers, **self._headers()}
         pairs = [(name, value) for name, value in metadata.items() if _may_be_sent(name)]
-        call = self._channel.unary_unary(method)(body, timeout=seconds_left(self._timeout), metadata=pairs)
+        call = self._channel.unary_unary(method)(body, timeout=left, metadata=pairs)
         try:
             answer: bytes = await call
             received = [(name, value) for name, value in await call.initial_metadata() if isinstance(value, str)]
