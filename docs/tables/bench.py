@@ -42,7 +42,10 @@ _TARGETS = {
 
 
 def _found(suite: str, dataset: str) -> Results:
-    return Results(read_results(RESULTS / "bench", suite, dataset))
+    """The results of the newest version of the bench that there are."""
+    documents = list(read_results(RESULTS / "bench", suite, dataset))
+    newest = max((one.get("version", 1) for one in documents), default=1)
+    return Results(one for one in documents if one.get("version", 1) == newest)
 
 
 def _paired(results: Results) -> Iterator[tuple[SeedAggregate, SeedAggregate]]:
