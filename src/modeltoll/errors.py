@@ -8,6 +8,7 @@ ModeltollError
 │   ├── RequestError            malformed request (400)
 │   │   └── UnknownModel        request for a model that is not served here (404)
 │   └── AnswerError             malformed answer of the upstream (502)
+│       └── StreamBroken        the upstream ended its stream with an error (502)
 ├── Refusal                     the gateway does not serve this request (403)
 │   ├── RouteRefused            route not listed (404)
 │   ├── CallerRefused           missing or unknown key (401)
@@ -59,6 +60,7 @@ __all__ = [
     "SealBroken",
     "SettingsError",
     "SolveStopped",
+    "StreamBroken",
     "TokenExpired",
     "TokenRefused",
     "TollError",
@@ -123,6 +125,17 @@ class AnswerError(EvidenceError):
     """The upstream's answer cannot be measured."""
 
     status = 502
+
+
+class StreamBroken(AnswerError):
+    """The upstream ended its stream with an error. ``body`` is the error as it wrote it, or empty.
+
+    The body may repeat what the model has written: it is not for callers whose answer is priced.
+    """
+
+    def __init__(self, public: str, *, body: bytes = b"", private: str = "") -> None:
+        super().__init__(public, private=private)
+        self.body = body
 
 
 class Refusal(ModeltollError):

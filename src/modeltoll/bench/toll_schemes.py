@@ -232,4 +232,3 @@ def build_toll(baseline: Baseline, toll: str, measure: str, target: str, foreign
 @lru_cache(maxsize=16)
 def _build(baseline: Baseline, toll: str, choice: TollChoice) -> TollOnTarget:
     return TOLLS[toll](baseline, choice)
-

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from modeltoll.gateway.core.gate import Gate
     from modeltoll.gateway.file_watch import FileWatch
+    from modeltoll.gateway.grpc.application import GrpcApplication
     from modeltoll.gateway.observability.metrics import GatewayMetrics
     from modeltoll.gateway.observability.request_log import RequestRecorder
     from modeltoll.gateway.settings.gateway import Settings
@@ -58,6 +59,7 @@ class SharedResources:
 class Gateway:
     """A gateway, ready to be opened. ``warnings`` are for its operator to read at start.
 
+    ``grpc`` handles calls over gRPC, where the settings have an address for them.
     ``key_ring`` holds the keys that seal tokens: those of the settings, or random ones of this process.
     """
 
@@ -71,6 +73,7 @@ class Gateway:
     warnings: tuple[str, ...]
     precomputed: PrecomputedPool | None = None
     file_watches: tuple[FileWatch, ...] = ()
+    grpc: GrpcApplication | None = None
 
     @property
     def ledger(self) -> Ledger:

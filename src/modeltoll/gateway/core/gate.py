@@ -32,7 +32,7 @@ from modeltoll.gateway.core.request import (
 from modeltoll.gateway.core.settlement import Settlement, with_new_account
 from modeltoll.gateway.core.threads import LARGE_BYTES, LARGE_ROWS, off_loop, read_off_loop
 from modeltoll.gateway.core.tolls import TollContent, admission_toll, answer_toll
-from modeltoll.gateway.core.unmeasured import Unmeasured, stripped_if_possible
+from modeltoll.gateway.core.unmeasured import Unmeasured, reason_of, stripped_if_possible
 from modeltoll.records import Account, Answer, Caller, Work
 from modeltoll.settlement_records import Adjustment, Admission
 
@@ -106,6 +106,8 @@ class Gate:
             if request.must_be_read:
                 raise
             return await self._pass_unread(request, tariff, self._unmeasured.reason(error))
+        if parsed.altered and self.config.mode == SHADOW:
+            return await self._pass_unread(request, tariff, reason_of(RequestError(parsed.altered)))
         rows = len(parsed.fingerprints)
         await self._steps.with_quota(self._quotas.check, request.caller, rows)
         admission = await self._admit(request, tariff, rows)
@@ -158,9 +160,12 @@ class Gate:
         """A toll for the admission of the request."""
         payment = self._settlement.payment(admission, rows, tariff.unit_seconds)
         work = Work(payment.prepaid + payment.new_account, rows, payment.prepaid, payment.new_account)
-        selector = self.config.selector
-        toll = await off_loop(True, admission_toll, self._runtime, selector, request, self._model, work, payment)
+        toll = await self._admission_toll(request, work, payment)
         return GateResult(work, ADMISSION, answer=None, toll=toll)
+
+    async def _admission_toll(self, request: GateRequest, work: Work, payment: Receipt) -> Toll:
+        selector = self.config.selector
+        return await off_loop(True, admission_toll, self._runtime, selector, request, self._model, work, payment)
 
     async def _ask(
         self, request: GateRequest, parsed: ParsedRequest, admission: Admission
@@ -204,8 +209,11 @@ class Gate:
         verdict = tariff.verdict(account, self._ledger.logged_as(request.caller))
         work = await self._work(tariff, measured, account, verdict)
         self._monitor(parsed, measured, account, verdict)
-        in_ledger = await self._spend_quota(request.caller, work) and in_ledger
+        if not request.whole_price:
+            in_ledger = await self._spend_quota(request.caller, work) and in_ledger
         toll, mode, adjustment = await self._toll(request, tariff, parsed, answer, (work, admission, in_ledger))
+        if request.whole_price and toll is None:  # else the request comes again
+            in_ledger = await self._spend_quota(request.caller, work) and in_ledger
         work = with_new_account(work, request.payment)
         entry = measured.log_entry(self._model, work, mode, self._runtime.clock(), clean=self.config.mode == SHADOW)
         in_ledger = in_ledger and await self._steps.bill(request.caller, entry, adjustment, verdict.updates)
@@ -238,6 +246,11 @@ class Gate:
         priced = priced if in_ledger else priced.unbilled()
         if priced.receipt is None:
             return None, mode or PREPAID, priced.adjustment
+        asked = replace(work, seconds=priced.asked)
+        if request.whole_price:
+            payment = self._settlement.whole_price(priced, admission, in_ledger=in_ledger)
+            toll = await self._admission_toll(request, asked, payment)
+            return toll, toll.mode, priced.adjustment
         content = TollContent(
             answer,
             priced.receipt,
@@ -246,7 +259,6 @@ class Gate:
             dither(self._ledger.derived_key("padding"), parsed.fingerprints),
             self._runtime.max_answer,
         )
-        asked = replace(work, seconds=priced.asked)
         toll = await answer_toll(self._runtime, self.config.selector, request, content, asked)
         return toll, toll.mode, priced.adjustment
 

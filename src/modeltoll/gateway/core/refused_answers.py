@@ -70,7 +70,7 @@ class RefusedAnswers:
         self._reported: int | None = None
 
     def check(self, answer: Answer, path: str) -> Answer:
-        """The answer, if its status is 200. ``path`` is for the log.
+        """The answer, if its status is 200 and it is not compressed. ``path`` is for the log.
 
         Raises:
             UpstreamRefused: the status is for the caller. AnswerError: it is not; what the caller learns is 502.
@@ -78,6 +78,8 @@ class RefusedAnswers:
         status = answer.status
         if status == _OK:
             self._reported = None
+            if coding := dict(answer.headers).get("content-encoding"):
+                raise AnswerError(f"the model server's answer is compressed ({coding}), though it was not asked for")
             return answer
         if status in _CALLERS or status in _SAME_AS or (self._terms.own_application and status in _CHALLENGES):
             raise self._refusal(answer, _SAME_AS.get(status, status), path)

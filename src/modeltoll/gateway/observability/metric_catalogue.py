@@ -45,6 +45,7 @@ _ALL = (
         "Requests that shadow mode answered without measuring them",
         ("model", "reason"),
     ),
+    Metric("grpc_calls_total", "counter", "Calls over gRPC, by method and status code", ("method", "code")),
     Metric("redemptions_total", "counter", "Answers handed over for a token and its solution"),
     Metric("without_ledger_total", "counter", "Answers priced while the ledger did not answer"),
     Metric(

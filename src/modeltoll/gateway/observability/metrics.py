@@ -55,6 +55,7 @@ class GatewayMetrics:
         self._long_standing = self._counter("long_standing_suspects_total")
         self._recent_suspects = self._gauge("suspected_callers")
         self._refusals = self._counter("refusals_total")
+        self._grpc_calls = self._counter("grpc_calls_total")
         self._redemptions = self._counter("redemptions_total")
         self._upstream_retries = self._counter("upstream_retries_total")
         self._without_ledger = self._counter("without_ledger_total")
@@ -163,6 +164,10 @@ class GatewayMetrics:
                 self._requests.labels(model, mode), rows, work, seconds
             )
         return known
+
+    def count_grpc_call(self, method: str, code: str) -> None:
+        """Count a call over gRPC, by its method, which is one of those that are served, and the name of its status code."""
+        self._grpc_calls.labels(method, code).inc()
 
     def count_redemption(self) -> None:
         """Count a token that was redeemed."""

@@ -13,7 +13,18 @@ from modeltoll.gateway.protocols.request_members import RequestMembers, has_valu
 if TYPE_CHECKING:
     from modeltoll.gateway.protocols.protocol import ServiceDescription
 
-__all__ = ["CHAT_MEMBERS", "ChatNote", "answer_bound", "chat_note", "check_messages", "check_tools", "pinned"]
+__all__ = [
+    "CHAT_MEMBERS",
+    "ChatNote",
+    "altered",
+    "answer_bound",
+    "chat_note",
+    "check_messages",
+    "check_references",
+    "check_tools",
+    "pinned",
+    "token_bytes",
+]
 
 _OPENAI = """messages model tools tool_choice parallel_tool_calls functions function_call temperature top_p n seed stop
     max_tokens max_completion_tokens presence_penalty frequency_penalty logit_bias response_format reasoning_effort
@@ -80,6 +91,7 @@ _TOOLS = frozenset(("function", "custom"))  # those that the caller runs
 _CALLS = frozenset(("tool_calls", "function_call", "tools"))  # may have any members
 _LIMITS = ("max_completion_tokens", "max_tokens", "n_predict")
 _TOKEN_BYTES = 32  # of one token's text in an answer, with its escapes
+_EVENT_BYTES = 480  # of one event of a stream, without its token and log-probabilities
 _LOGPROB_BYTES = 160  # of one log-probability in an answer, with its token
 
 
@@ -103,7 +115,12 @@ def check_messages(document: dict[str, Any], service: ServiceDescription) -> Non
     messages = document.get("messages")
     if not isinstance(messages, list) or not messages or not all(isinstance(item, dict) for item in messages):
         raise RequestError("'messages' is not a list of messages")
-    left: list[Any] = list(messages)
+    check_references(messages, service)
+
+
+def check_references(messages: list[Any], service: ServiceDescription) -> None:
+    """Refuse messages that refer to something that they do not hold; raises as ``check_messages``."""
+    left = list(messages)
     while left:
         item = left.pop()
         if isinstance(item, list):
@@ -139,8 +156,10 @@ def _is_reference(name: str, value: object) -> bool:
     return name in _REFERENCES and has_value(value)
 
 
-def pinned(document: dict[str, Any], service: ServiceDescription) -> dict[str, Any]:
+def pinned(document: dict[str, Any], service: ServiceDescription, sent: tuple[str, ...] = _SENT) -> dict[str, Any]:
     """The request as it goes on: where log-probabilities are tempered, with everything that tempers them neutral.
+
+    ``sent`` are the members that the API knows: they are sent where the request leaves them out.
 
     Raises:
         RequestError: they are tempered, and the request wants something else.
@@ -154,8 +173,16 @@ def pinned(document: dict[str, Any], service: ServiceDescription) -> dict[str, A
         if isinstance(value, bool) or value not in neutral:
             allowed = f" must be {neutral[0]}" if neutral and neutral[0] != {} else " must be left out"
             raise RequestError(f"{name!r}{allowed} here: the price is made of log-probabilities, which it would change")
-    wanted = {name: _NEUTRAL[name][0] for name in _SENT if document.get(name) is None}
+    wanted = {name: _NEUTRAL[name][0] for name in sent if document.get(name) is None}
     return document | wanted
+
+
+def altered(document: dict[str, Any], service: ServiceDescription) -> str:
+    """Why the server may answer the ``pinned`` request otherwise; empty where it may not."""
+    if service.logprobs == "raw" or service.neutral_defaults:
+        return ""
+    missing = [name for name in _SENT if document.get(name) is None]
+    return f"{missing[0]!r} is left out: the server's own value of it is not known" if missing else ""
 
 
 def chat_note(document: dict[str, Any]) -> ChatNote:
@@ -175,16 +202,21 @@ def _names(document: dict[str, Any]) -> list[str]:
     return [name for name in called if isinstance(name, str)]
 
 
-def answer_bound(document: dict[str, Any], choices: int, shown: int | None) -> int | None:
+def token_bytes(shown: int | None, *, stream: bool) -> int:
+    """The most bytes that one token takes in an answer; ``shown`` as in ``answer_bound``."""
+    return _TOKEN_BYTES + (_EVENT_BYTES if stream else 0) + (0 if shown is None else (shown + 1) * _LOGPROB_BYTES)
+
+
+def answer_bound(document: dict[str, Any], choices: int, shown: int | None, *, stream: bool = False) -> int | None:
     """The length that answers to such a request have at most, in bytes, as ``ParsedRequest.answer_bound``.
 
     Args:
         document: the request.
         choices: its number of completions.
         shown: the log-probabilities per token that the caller gets beside the token's own; None: none at all.
+        stream: whether each token comes in an event of its own.
     """
     limits = [limit for name in _LIMITS if type(limit := document.get(name)) is int and limit > 0]
     if not limits:
         return None
-    per_token = _TOKEN_BYTES + (0 if shown is None else (shown + 1) * _LOGPROB_BYTES)
-    return bounded(choices, max(limits) * per_token)
+    return bounded(choices, max(limits) * token_bytes(shown, stream=stream))

@@ -27,11 +27,12 @@ from modeltoll.errors import (
     UpstreamRefused,
 )
 from modeltoll.gateway.core.gate import Gate
-from modeltoll.gateway.core.request import PREPAID, SHADOW, GateConfig, GateRequest, GateResult, GateRuntime
+from modeltoll.gateway.core.request import SHADOW, GateConfig, GateRequest, GateResult, GateRuntime
 from modeltoll.gateway.core.threads import LARGE_BYTES, off_loop
 from modeltoll.gateway.core.tolls import AdmittedRequest, redeem
 from modeltoll.gateway.observability.request_log import fields_of
 from modeltoll.gateway.protocols.protocol import JSON, route_pattern
+from modeltoll.gateway.public.content import ContentReader
 from modeltoll.gateway.public.cors import CorsPolicy, PageAccess
 from modeltoll.gateway.public.disconnect import watching_caller
 from modeltoll.gateway.public.ingress import Ingress, IngressPolicy
@@ -39,7 +40,6 @@ from modeltoll.gateway.public.parsing import (
     accept_of,
     addressed_gate,
     check_json,
-    content_of,
     identity_of,
     matching_gates,
     path_of,
@@ -70,13 +70,17 @@ REDEEMED, SETTLED = "redeemed", "settled"
 
 @dataclass(frozen=True, slots=True)
 class AppComponents:
-    """What the application needs. ``gates``, one or more, are by the names of their models."""
+    """What the application needs. ``gates``, one or more, are by the names of their models.
+
+    ``inside``: the requests inside the gateway, where those over gRPC are counted, too.
+    """
 
     gates: Mapping[str, Gate]
     upstream: Upstream
     ingress: IngressPolicy
     metrics: GatewayMetrics
     runtime: GateRuntime
+    inside: Ingress | None = None
 
 
 def _unchanged_response(answer: Answer, **headers: str) -> Response:
@@ -91,23 +95,32 @@ class _Handlers:
         self._components = components
         self._default_gate = next(iter(components.gates.values()))
         self._default_protocol = self._default_gate.config.served_model.protocol
-        self._ingress = Ingress(components.ingress)
+        self._ingress = components.inside or Ingress(components.ingress)
 
     async def infer(self, template: str, gates: Sequence[Gate], http_request: Request) -> Response:
         """An inference request: through the gate of its model."""
         protocol, gates = self._set_protocol(gates, http_request), matching_gates(gates, http_request)
         path, caller = path_of(template, http_request), self._identify(template, http_request)
-        accept, (content_type, unread) = accept_of(http_request), content_of(gates, http_request, protocol)
+        accept, reader = accept_of(http_request), ContentReader(gates, http_request, protocol)
         policy = self._ingress.policy
         with self._ingress.place(caller.name) as holding:
-            body = await read_body(http_request, policy.max_body, holding, policy.least_rate)
-            gate = addressed_gate(gates, body)
+            content = await reader.read(policy, holding)
+            gate = addressed_gate(gates, content.body)
             head = head_of(http_request, (gate,), policy.request_headers)
+            head = replace(head, read_headers=head.read_headers + content.headers) if content.headers else head
             receipts = receipts_of(http_request)
             # The model server might take a body that cannot be read here for a request to the other model.
             strict = any(one.config.mode != SHADOW for one in gates)
             request = GateRequest(
-                caller, path, body, accept, content_type, receipts, head=head, unread=unread, must_be_read=strict
+                caller,
+                path,
+                content.body,
+                accept,
+                content.content_type,
+                receipts,
+                head=head,
+                unread=content.unread,
+                must_be_read=strict,
             )
             return await self._handle(gate, request, http_request)
 
@@ -131,11 +144,7 @@ class _Handlers:
             headers[wire.AUTHENTICATE_HEADER] = wire.format_authenticate(toll, model)
             return Response(body, status_code=wire.STATUS, headers=headers, media_type=JSON)
         assert answer is not None  # a result without a toll has an answer
-        # Of an answer that was paid for, its price shows no more than a toll would have shown.
-        seconds = result.work.seconds
-        told = config.selector.published_seconds(seconds) if result.mode == PREPAID else seconds
-        receipt = wire.format_receipt(result.work.rows, told, result.mode)
-        return _unchanged_response(answer, **{wire.RECEIPT_HEADER: receipt})
+        return _unchanged_response(answer, **{wire.RECEIPT_HEADER: config.receipt_text(result)})
 
     async def redeem(self, http_request: Request) -> Response:
         """A token and the proof of its work, in exchange for the answer, or for the admission of the request in the token."""

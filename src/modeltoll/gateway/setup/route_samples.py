@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modeltoll.errors import AnswerError
-from modeltoll.gateway.setup.measured_rows import TimedUpstream
 from modeltoll.gateway.setup.row_requests import refusal_reason
+from modeltoll.gateway.setup.row_sender import TimedUpstream
 from modeltoll.leak.scores import LARGEST_TOLERANCE, TOLERANCES
 
 if TYPE_CHECKING:

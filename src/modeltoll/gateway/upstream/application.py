@@ -27,7 +27,14 @@ if TYPE_CHECKING:
 
 __all__ = ["ApplicationUpstream", "CallerRequest", "is_gateway_call"]
 
-_BODY_HEADERS = (b"content-length", b"content-type", b"transfer-encoding", b"accept-encoding", b"expect")
+_BODY_HEADERS = (
+    b"content-length",
+    b"content-type",
+    b"content-encoding",
+    b"transfer-encoding",
+    b"accept-encoding",
+    b"expect",
+)
 _BINARY = wire.BINARY_HEADER.lower().encode()
 _NO_SCOPE: Scope = {"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "scheme": "http", "headers": []}
 _CALLS = "modeltoll.calls"  # key in the scope of a call of the application: the gateway makes it

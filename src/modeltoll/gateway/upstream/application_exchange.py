@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from modeltoll import wire
 from modeltoll.errors import AnswerError, UpstreamError
 from modeltoll.gateway.upstream.answer_headers import passed_headers
+from modeltoll.gateway.upstream.read_answer import plain_answer
 from modeltoll.records import Answer
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class ApplicationExchange:
 
         Raises:
             UpstreamError: the application did not send a complete response.
-            AnswerError: the response is too large or compressed, or its content type cannot be passed on.
+            AnswerError: the response is too large, or not compressed as it says, or its content type cannot be passed on.
         """
         if self._left < 0:
             raise AnswerError(f"the application's answer is larger than {self._max_body} bytes")
@@ -78,11 +79,10 @@ class ApplicationExchange:
         body = b"".join(self._chunks)
         if headers.get("content-length", str(len(body))).strip() != str(len(body)):
             raise UpstreamError("the application's response is not as long as it says")
-        if headers.get("content-encoding", "identity") != "identity":
-            raise AnswerError("the application's answer is compressed, though it was not asked for")
         content_type = headers.get("content-type", "application/octet-stream")
         if not (content_type.isascii() and content_type.isprintable()):
             raise AnswerError("the application's content type cannot be read")
         folded = wire.with_binary_length(content_type, headers.get(wire.BINARY_HEADER.lower()))
         status = int(self._start["status"])
-        return Answer(status, folded, body, passed_headers(status, headers.items(), self._answer_headers))
+        answer = Answer(status, folded, body, passed_headers(status, headers.items(), self._answer_headers))
+        return plain_answer(answer, headers.get("content-encoding", ""), self._max_body)

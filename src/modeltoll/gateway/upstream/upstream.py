@@ -47,12 +47,14 @@ class Upstream(Protocol):
     async def predict(self, path: str, body: bytes, content_type: str = JSON, head: RequestHead = NO_HEAD) -> Answer:
         """Post a request body to a path and return the server's answer, whatever its status.
 
-        ``Answer.headers`` are those of the answer that may be passed on.
+        ``Answer.headers`` are those of the answer that may be passed on, and its ``content-encoding`` where it is compressed
+        in a way that is not known here.
         Content types are those of ``wire.with_binary_length``.
 
         Raises:
             UpstreamError: the server is down or did not complete its response (``UpstreamTimeout``: it did not answer in time).
-            AnswerError: the answer is larger than the limit, compressed, or of a content type that cannot be passed on.
+            AnswerError: the answer is larger than the limit, not compressed as it says, or of a content type that cannot be
+                passed on.
         """
 
     async def fetch(self, path: str, head: RequestHead = NO_HEAD) -> Answer:
