@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from modeltoll.bench.evasions.fillers import FILLERS
@@ -14,7 +14,7 @@ from modeltoll.bench.report.paper import TABLE_2
 from modeltoll.bench.report.tables import defences, live
 from modeltoll.bench.result_files import read_results
 from modeltoll.formatting import number, percent, times
-from tables.form import RESULTS, table
+from tables.form import KINDS_SINCE, NOT_RUN, RESULTS, table
 
 if TYPE_CHECKING:
     from modeltoll.bench.report.aggregate import SeedAggregate
@@ -42,11 +42,11 @@ _TARGETS = {
 }
 
 
-def _found(suite: str, dataset: str) -> Results:
-    """The results of the newest version of the bench that there are."""
+def _found(suite: str, dataset: str, since: int = 1) -> Results:
+    """The results of the newest version of the bench that there are, from one version on."""
     documents = list(read_results(RESULTS / "bench", suite, dataset))
     newest = max((one.get("version", 1) for one in documents), default=1)
-    return Results(one for one in documents if one.get("version", 1) == newest)
+    return Results(one for one in documents if one.get("version", 1) == max(newest, since))
 
 
 def _shown(results: Results) -> tuple[str, ...]:
@@ -149,20 +149,24 @@ def bench_honest(dataset: str) -> str:
 
 def bench_kinds(dataset: str) -> str:
     """What callers of each kind, class and mixture pay under our toll, as it is, with rho0 raised, and without kinds."""
-    results = _found("honest", dataset)
-    return _without(honest_kinds(results), "data set") + _source(results)
+    return _with_kinds("honest", dataset, honest_kinds, "data set")
 
 
 def bench_strangers(dataset: str) -> str:
     """What thieves of each family pay, known and unknown."""
-    results = _found("strangers", dataset)
-    return _without(strangers(results), "data set", "attack") + _source(results)
+    return _with_kinds("strangers", dataset, strangers, "data set", "attack")
 
 
 def bench_trade_off(dataset: str) -> str:
     """The worst honest kind beside each thief, over rho and the declared kinds."""
-    results = _found("trade-off", dataset)
-    return _without(trade_off(results), "data set") + _source(results)
+    return _with_kinds("trade-off", dataset, trade_off, "data set")
+
+
+def _with_kinds(suite: str, dataset: str, section: Callable[[Results], Section | None], *left_out: str) -> str:
+    """A section on the tariff with kinds, where its suite was run."""
+    results = _found(suite, dataset, KINDS_SINCE)
+    made = section(results)
+    return NOT_RUN if made is None else _without(made, *left_out) + _source(results)
 
 
 def bench_defences(dataset: str) -> str:

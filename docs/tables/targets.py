@@ -12,11 +12,10 @@ from modeltoll.bench.report.kinds import TOLL_TITLES
 from modeltoll.bench.result_files import read_results
 from modeltoll.bench.toll_schemes import CALIBRATED, CONFORMAL, WITHOUT_KINDS
 from modeltoll.formatting import percent, times
-from tables.form import RESULTS, table
+from tables.form import KINDS_SINCE, NOT_RUN, RESULTS, table
 
 __all__ = ["bench_honest_targets", "bench_thief_targets"]
 
-KINDS_SINCE = 2  # the version of the bench's experiments since which honest callers are of several kinds
 _SHOWN = (CONFORMAL, CALIBRATED, WITHOUT_KINDS)
 _NONE = "\N{EN DASH}"
 
@@ -74,12 +73,14 @@ def bench_thief_targets(dataset: str) -> str:
         for one in _results(suite, dataset)
         if one["attack"] == "copycat"
     }
+    if not _results("strangers", dataset):
+        return NOT_RUN
     rows = []
     for target in _THIEVES[dataset]:
         ratios = [found.get((target.suite, target.images, target.evasion, toll)) for toll in _SHOWN]
         least = target.least * (ratios[-1] or 0.0) if target.share else target.least
         aim = f"{percent(target.least)} of without kinds: {times(least)}" if target.share else times(least)
-        met = "yes" if ratios[0] is not None and ratios[0] >= least else "no"
+        met = _NONE if ratios[0] is None else "yes" if ratios[0] >= least else "no"
         rows.append([target.images or "Tiny-ImageNet", target.evasion, aim, *map(times, ratios), met])
     return table(["images", "evasion", "target", *(TOLL_TITLES[toll] for toll in _SHOWN), "met"], rows, 2)
 
@@ -104,6 +105,8 @@ def bench_honest_targets(dataset: str) -> str:
     """What the worst honest callers pay beside the targets, and who is suspected."""
     assert set(DECLARED) | set(UNDECLARED) < set(KINDS)
     found = {(one["workload"], one["tariff"]): one for one in _results("honest", dataset)}
+    if not found:
+        return NOT_RUN
     rows = []
     for title, (names, most) in _HONEST.items():
         cells, met = [], _NONE
