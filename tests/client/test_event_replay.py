@@ -156,6 +156,8 @@ PLAIN_REQUEST = b'{"model": "m", "stream": false, "messages": [{"content": "\\"s
     ("*/*", STREAM_REQUEST, True),
     ("*/*", STREAM_REQUEST.decode(), True),
     ("text/event-stream", None, True),
+    ("Text/Event-Stream; q=1", None, True),
+    ("application/json, text/event-stream", None, False),
     ("application/json", PLAIN_REQUEST, False),
     ("", None, False),
 ])  # fmt: skip

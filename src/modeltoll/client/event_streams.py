@@ -42,8 +42,8 @@ def events_of(body: bytes) -> Iterator[bytes]:
 
 
 def asks_for_events(accept: str, body: bytes | str | None) -> bool:
-    """Whether a request asks for an event stream: by ``Accept``, or by ``"stream": true`` in its JSON body."""
-    if "text/event-stream" in accept.lower():
+    """Whether a request asks for an event stream: ``Accept`` names nothing else, or its JSON body has ``"stream": true``."""
+    if {kind.partition(";")[0].strip() for kind in accept.lower().split(",")} == {"text/event-stream"}:
         return True
     raw = body.encode("utf-8", "surrogateescape") if isinstance(body, str) else body or b""
     return _STREAM_MEMBER.search(raw) is not None
