@@ -51,9 +51,13 @@ class EventReader(ABC):
     def _is_error(self, document: object) -> bool:
         return isinstance(document, dict) and (has_value(document.get("error")) or document.get("object") == "error")
 
+    def _is_over(self) -> bool:
+        """Whether nothing more is read."""
+        return self._is_done or self._error is not None
+
     def feed(self, chunk: bytes) -> bytes:
         """See ``StreamReader.feed``. The text of a comment, and that of an error, is left out."""
-        if self._is_done or self._error is not None:
+        if self._is_over():
             return b""
         try:
             events = self._parser.feed(chunk)
@@ -77,7 +81,7 @@ class EventReader(ABC):
         return Answer(200, JSON, msgspec.json.encode(self._document()))
 
     def _written(self, event: StreamEvent) -> bytes:
-        if self._is_done or self._error is not None:
+        if self._is_over():
             return b""
         data = None if event.data is None else event.data.strip()
         if not data:
@@ -86,7 +90,7 @@ class EventReader(ABC):
             self._is_done = True
             return write_event(DONE)
         document = self._decoded(event.name, data)
-        if self._error is not None:
+        if self._is_over():
             return b""
         if not isinstance(document, dict):
             return write_event(data, event.name)
