@@ -184,5 +184,6 @@ class UpstreamSteps:
 
 
 def is_live(stream: AnswerStream) -> bool:
-    """Whether the server answers with events."""
-    return stream.status == _OK and is_event_stream(stream.content_type)
+    """Whether the server answers with events that can be read."""
+    is_compressed = any(name == "content-encoding" for name, _ in stream.headers)
+    return stream.status == _OK and is_event_stream(stream.content_type) and not is_compressed
