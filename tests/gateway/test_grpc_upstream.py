@@ -10,14 +10,17 @@ import grpc
 import httpx
 import numpy as np
 import pytest
+import yaml
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse
 from starlette.routing import Route
+from typer.testing import CliRunner
 
 from grpc_gateway import (
     ACCEPT,
+    CLASSES,
     CONFIDENT,
     MODEL,
     VIP,
@@ -29,6 +32,7 @@ from grpc_gateway import (
     settings_document,
 )
 from modeltoll import open_inference_messages as messages
+from modeltoll.cli import app
 from modeltoll.errors import AnswerError, UpstreamError, UpstreamTimeout
 from modeltoll.gateway.upstream.deadline import caller_waits
 from modeltoll.gateway.upstream.grpc_upstream import GrpcUpstream
@@ -111,6 +115,21 @@ def test_the_server_gets_the_key_and_the_trace_and_not_the_callers_key(gateway, 
     sent = dict(model_server.metadata[-1])
     assert (sent["authorization"], sent["traceparent"]) == ("Bearer secret", trace["traceparent"])
     assert not {"x-api-key", "x-other", "toll-accept"} & sent.keys()
+
+
+def test_init_and_check_know_a_model_server_over_grpc(tmp_path, model_server):
+    path = tmp_path / "modeltoll.yaml"
+    made = CliRunner().invoke(app, ["init", model_server.address, "--out", str(path)])
+    assert made.exit_code == 0, made.output
+    document = yaml.safe_load(path.read_text())
+    assert document["models"][MODEL]["output"] == {"name": "p", "kind": "probabilities", "classes": CLASSES}
+    assert document["models"][MODEL]["inputs"] == [{"name": "x", "width": 2, "datatype": "FP32"}]
+    assert document["listen_grpc"] == "127.0.0.1:8081"
+    checked = CliRunner().invoke(app, ["check", str(path)])
+    assert checked.exit_code == 0, checked.output
+    missing = CliRunner().invoke(app, ["init", "grpc://127.0.0.1:1", "--out", str(tmp_path / "none.yaml")])
+    assert missing.exit_code == 1
+    assert "is it running" in missing.output
 
 
 # Errors of a model server over gRPC

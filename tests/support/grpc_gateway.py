@@ -83,7 +83,10 @@ class GrpcModelServer:
         described = messages.ModelMetadataResponse(name=MODEL, versions=["1"], platform="test")
         described.inputs.add(name="x", datatype="FP32", shape=[-1, 2])
         described.outputs.add(name="p", datatype="FP32", shape=[-1, CLASSES])
+        index = messages.RepositoryIndexResponse()
+        index.models.add(name=MODEL, state="READY")
         methods = {
+            messages.REPOSITORY_INDEX: lambda *_: index.SerializeToString(),
             messages.MODEL_INFER: self.infer,
             messages.SERVER_LIVE: lambda *_: messages.ServerLiveResponse(live=True).SerializeToString(),
             messages.SERVER_READY: lambda *_: messages.ServerReadyResponse(ready=True).SerializeToString(),

@@ -224,9 +224,9 @@ def build_toll(baseline: Baseline, toll: str, measure: str, target: str, foreign
     missing = [name for name in measures if name not in baseline.measures]
     if missing:
         raise SettingsError([f"{target} has no measure {', '.join(missing)}; it has: {', '.join(baseline.measures)}"])
-    thief = foreign or TARGETS[target].foreign
-    knows_it = toll in OUR_TOLLS and OUR_TOLLS[toll].thief_known
-    return _build(baseline, toll, TollChoice(target, measures, "" if knows_it else thief))
+    depends_on_thief = toll in OUR_TOLLS and not OUR_TOLLS[toll].thief_known
+    thief = (foreign or TARGETS[target].foreign) if depends_on_thief else ""
+    return _build(baseline, toll, TollChoice(target, measures, thief))
 
 
 @lru_cache(maxsize=16)

@@ -71,14 +71,14 @@ class RowWriter:
         self._served_model, self._metadata, self._rows = served_model, metadata, rows
         self._order = None if isinstance(rows, RecordedRequests) else _columns(rows, served_model)
         self.batches = not isinstance(rows, RecordedRequests) and served_model.service.batched
-        self._lacking = None if isinstance(rows, RecordedRequests) else np.isnan(rows.numbers).any(axis=1)
+        self._lacking = None if isinstance(rows, RecordedRequests) else _lacking_a_value(rows)
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def complete(self, place: int) -> bool:
         """Whether a row lacks no value. A server may read a missing value otherwise beside rows that have one in its place."""
-        return self._lacking is not None and not self._lacking[place]
+        return self._lacking is not None and place not in self._lacking
 
     def request(self, places: Sequence[int]) -> RowRequest:
         """The request of these rows, of one alone unless ``batches`` says that there may be more.
@@ -103,6 +103,10 @@ class RowWriter:
         names = tuple(rows.columns[place] for place in self._order)
         chosen = [[row[place] for place in self._order] for row in values]
         return _ask_values(self._served_model, names, chosen, self._metadata)
+
+
+def _lacking_a_value(rows: RowTable) -> frozenset[int]:
+    return frozenset(np.flatnonzero(np.isnan(rows.numbers).any(axis=1)).tolist())
 
 
 def row_requests(served_model: ServedModel, metadata: bytes, rows: RowsOfFile) -> list[RowRequest]:
@@ -154,7 +158,7 @@ async def ask_leaks(
     try:
         with plugin_exceptions(served_model):
             parsed = served_model.read(request.body)
-        answer = await upstream.predict(served_model.infer_path, parsed.forward or request.body)
+        answer = await upstream.predict(served_model.path_of(parsed), parsed.forward or request.body)
         if answer.status != _ANSWERED:
             refusals.add(request.where, refusal_reason(served_model, answer))
             return None

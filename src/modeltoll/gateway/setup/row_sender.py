@@ -21,7 +21,7 @@ from modeltoll.records import Leaks
 if TYPE_CHECKING:
     from modeltoll.gateway.core.request import ServedModel
     from modeltoll.gateway.setup.row_requests import RowRequest, RowsOfFile
-    from modeltoll.gateway.upstream.upstream import Upstream
+    from modeltoll.gateway.upstream.upstream import AnswerStream, Upstream
     from modeltoll.records import Answer, Floats, Integers
 
 __all__ = ["SINGLE_ROWS", "RowSender", "SentRows", "TimedUpstream"]
@@ -40,8 +40,8 @@ Done: TypeAlias = Callable[[int], None]
 class TimedUpstream:
     """A model server's client that notes in ``seconds`` how long its last prediction took."""
 
-    def __init__(self, upstream: Upstream) -> None:
-        self._upstream = upstream
+    def __init__(self, upstream: Upstream, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._upstream, self._clock = upstream, clock
         self.seconds = 0.0
 
     async def open(self) -> None:
@@ -54,10 +54,16 @@ class TimedUpstream:
 
     async def predict(self, path: str, body: bytes, content_type: str = JSON, head: RequestHead = NO_HEAD) -> Answer:
         """See ``Upstream.predict``."""
-        begin = time.perf_counter()
+        begin = self._clock()
         answer = await self._upstream.predict(path, body, content_type, head)
-        self.seconds = time.perf_counter() - begin
+        self.seconds = self._clock() - begin
         return answer
+
+    def stream(
+        self, path: str, body: bytes, content_type: str = JSON, head: RequestHead = NO_HEAD
+    ) -> contextlib.AbstractAsyncContextManager[AnswerStream]:
+        """See ``Upstream.stream``; it is not timed."""
+        return self._upstream.stream(path, body, content_type, head)
 
     async def fetch(self, path: str, head: RequestHead = NO_HEAD) -> Answer:
         """See ``Upstream.fetch``."""
@@ -99,8 +105,14 @@ class RowSender:
     ``rows_per_request``: None until a batch of rows that were sent alone before was tried.
     """
 
-    def __init__(self, served_model: ServedModel, upstream: Upstream, refusals: Refusals) -> None:
-        self._served_model, self._upstream = served_model, TimedUpstream(upstream)
+    def __init__(
+        self,
+        served_model: ServedModel,
+        upstream: Upstream,
+        refusals: Refusals,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._served_model, self._upstream = served_model, TimedUpstream(upstream, clock)
         self._refusals = refusals
         self.rows_per_request: int | None = None
 
