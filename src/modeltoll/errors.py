@@ -8,6 +8,7 @@ ModeltollError
 │   ├── RequestError            malformed request (400)
 │   │   └── UnknownModel        request for a model that is not served here (404)
 │   └── AnswerError             malformed answer of the upstream (502)
+│       └── StreamBroken        the upstream ended its stream with an error (502)
 ├── Refusal                     the gateway does not serve this request (403)
 │   ├── RouteRefused            route not listed (404)
 │   ├── CallerRefused           missing or unknown key (401)
@@ -17,7 +18,8 @@ ModeltollError
 │   ├── ContentTypeRefused      body of a content type that is not served (415)
 │   ├── Overloaded              too many requests in progress (503)
 │   │   ├── CallerBusy          too many requests or bytes of this caller in progress (429)
-│   │   └── UpstreamBusy        queue for the upstream full, or wait too long (503)
+│   │   ├── UpstreamBusy        queue for the upstream full, or wait too long (503)
+│   │   └── KeysAwaited         the keys that verify a token are being fetched (503)
 │   └── TokenRefused            token forged, truncated, of another caller or key, or not solved (403)
 │       └── TokenExpired        token past its expiry (410)
 ├── UpstreamError               upstream unreachable, or connection lost (502)
@@ -50,6 +52,7 @@ __all__ = [
     "CallerRefused",
     "ContentTypeRefused",
     "EvidenceError",
+    "KeysAwaited",
     "LedgerError",
     "ModeltollError",
     "Overloaded",
@@ -59,6 +62,7 @@ __all__ = [
     "SealBroken",
     "SettingsError",
     "SolveStopped",
+    "StreamBroken",
     "TokenExpired",
     "TokenRefused",
     "TollError",
@@ -123,6 +127,17 @@ class AnswerError(EvidenceError):
     """The upstream's answer cannot be measured."""
 
     status = 502
+
+
+class StreamBroken(AnswerError):
+    """The upstream ended its stream with an error. ``body`` is the error as it wrote it, or empty.
+
+    The body may repeat what the model has written: it is not for callers whose answer is priced.
+    """
+
+    def __init__(self, public: str, *, body: bytes = b"", private: str = "") -> None:
+        super().__init__(public, private=private)
+        self.body = body
 
 
 class Refusal(ModeltollError):
@@ -195,6 +210,10 @@ class CallerBusy(Overloaded):
 
 class UpstreamBusy(Overloaded):
     """The queue for the upstream is full, or the request waited in it for too long."""
+
+
+class KeysAwaited(Overloaded):
+    """No key at hand verifies the caller's token, and the keys are being fetched. A retry may succeed."""
 
 
 class TokenRefused(Refusal):

@@ -182,6 +182,20 @@ def other_server(_servers):
     return _servers[1].reset()
 
 
+def in_own_loop(items):
+    """The items of an async generator, one after the other, in an event loop of its own."""
+    with asyncio.Runner() as runner:
+
+        async def following():
+            return await anext(items, None)
+
+        try:
+            while (item := runner.run(following())) is not None:
+                yield item
+        finally:
+            runner.run(items.aclose())
+
+
 @dataclass(frozen=True)
 class HttpxDriver:
     """httpx or httpx2, sync or async."""
@@ -296,6 +310,30 @@ class HttpxDriver:
         with self.library.Client(transport=transport) as session, session.stream(method, url) as response:
             return look(response), list(response.iter_raw())
 
+    def chunks(self, transport, url, **request):
+        """The headers, and the chunks one after the other as a program that reads a stream gets them."""
+        return self._chunks(transport, url, request) if self.is_async else self._chunks_sync(transport, url, request)
+
+    def _chunks_sync(self, transport, url, request):
+        with (
+            self.library.Client(transport=transport) as session,
+            session.stream("POST", url, **request) as response,
+        ):
+            yield response.headers
+            yield from response.iter_raw()
+
+    def _chunks(self, transport, url, request):
+        async def main():
+            async with (
+                self.library.AsyncClient(transport=transport) as session,
+                session.stream("POST", url, **request) as response,
+            ):
+                yield response.headers
+                async for chunk in response.aiter_raw():
+                    yield chunk
+
+        return in_own_loop(main())
+
     async def _stream(self, transport, method, url, look):
         async with (
             self.library.AsyncClient(transport=transport) as session,
@@ -363,6 +401,14 @@ class RequestsDriver:
                 return self._ask(session, "GET", urls[index], {}, **request).content
 
             return list(pool.map(ask, range(len(urls))))
+
+    def chunks(self, adapter, url, *, content=None, timeout=None):
+        with (
+            self._session(adapter) as session,
+            session.post(url, data=content, timeout=timeout, stream=True) as response,
+        ):
+            yield response.headers
+            yield from response.iter_content(None)
 
     def _session(self, adapter):
         session = requests.Session()
@@ -450,6 +496,19 @@ class AiohttpDriver:
                 return await asyncio.gather(*(ask(index) for index in range(len(urls))))
 
         return asyncio.run(main())
+
+    def chunks(self, transport, url, *, content=None, timeout=None):
+        async def main():
+            limit = aiohttp.ClientTimeout(sock_read=timeout)
+            async with (
+                self._session(transport, {}) as session,
+                session.post(url, data=content, timeout=limit) as response,
+            ):
+                yield response.headers
+                async for chunk in response.content.iter_any():
+                    yield chunk
+
+        return in_own_loop(main())
 
     @contextlib.asynccontextmanager
     async def _session(self, transport, client):

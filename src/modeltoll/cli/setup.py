@@ -89,12 +89,12 @@ def init(
 
 
 async def _discovered(url: str, model: str | None, path: str | None) -> tuple[DiscoveredModel, ...]:
-    from modeltoll.gateway.assembly.model_server import build_http_upstream, build_upstream_headers  # noqa: PLC0415
+    from modeltoll.gateway.assembly.model_server import build_server_upstream, build_upstream_headers  # noqa: PLC0415
     from modeltoll.gateway.settings.upstream import upstream_of_environment  # noqa: PLC0415
     from modeltoll.gateway.setup.discover import discover, discover_at  # noqa: PLC0415
 
     server = upstream_of_environment(url)
-    upstream = build_http_upstream(server, build_upstream_headers(server), timeout=_TIMEOUT)
+    upstream = build_server_upstream(server, build_upstream_headers(server), timeout=_TIMEOUT)
     await upstream.open()
     try:
         return await (discover(upstream, model) if path is None else discover_at(upstream, path, model))

@@ -31,6 +31,7 @@ from yarl import URL
 
 from modeltoll.client.aiohttp_settling import SessionSettler
 from modeltoll.client.decompression import check_encoding, decompressed
+from modeltoll.client.event_streams import events_of, is_event_stream
 from modeltoll.client.http_messages import BoundedBody, announce, is_forwarded, opened_headers
 from modeltoll.client.purse import Purse
 from modeltoll.client.toll_call import TollCall
@@ -77,12 +78,18 @@ class TollMiddleware:
         response = await _send_with_receipts(call, request, handler)
         if not may_be_toll(response.status, response.headers):
             return response
+        self._begin_toll()
         with closing(await self._start_session(call, *await _read_again(response))) as session:
             try:
                 response = await self._pay(session, call, request, response, handler)
             finally:
                 settler.arm(request)
-        return response if session.answer is None else _opened_response(response, session.answer)
+        return (
+            response if session.answer is None else _opened_response(response, session.answer, self.purse.replay_pace)
+        )
+
+    def _begin_toll(self) -> None:
+        """Called in the task of a request when its response may be a toll, whose body may come late."""
 
     async def _pay(
         self,
@@ -210,9 +217,37 @@ def _replace_body(response: ClientResponse, body: bytes, headers: Iterable[tuple
         response._cache.clear()  # noqa: SLF001
 
 
-def _opened_response(response: ClientResponse, answer: Answer) -> ClientResponse:
+def _opened_response(response: ClientResponse, answer: Answer, pace: float) -> ClientResponse:
     """The response changed to the opened answer; headers of the 402 that do not describe its body are kept."""
     response.status = answer.status
     response.reason = phrases.get(answer.status, "")
     _replace_body(response, answer.body, opened_headers(response.headers.items(), answer))
+    if is_event_stream(answer):
+        response.content = _EventReader(answer.body, pace)
     return response
+
+
+class _EventReader(StreamReader):
+    """The content of an opened event stream. Whatever method reads it, the next event comes once the last one is read."""
+
+    __slots__ = ("_events", "_next", "_pace")
+
+    def __init__(self, body: bytes, pace: float) -> None:
+        loop = asyncio.get_running_loop()
+        super().__init__(BaseProtocol(loop), max(len(body), 1), loop=loop)
+        self._pace = pace
+        self._events = events_of(body)
+        self._next = next(self._events, b"")
+        self._feed()
+
+    def _feed(self) -> None:
+        self.begin_http_chunk_receiving()
+        self.feed_data(self._next)
+        self.end_http_chunk_receiving()
+        self._next = next(self._events, b"")
+        if not self._next:
+            self.feed_eof()
+
+    async def _wait(self, func_name: str) -> None:  # noqa: ARG002  called by every method that finds no data
+        await asyncio.sleep(self._pace)
+        self._feed()

@@ -6,6 +6,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from modeltoll.client.decompression import CODINGS
+from modeltoll.client.event_streams import is_event_stream
 from modeltoll.errors import TollMalformed
 from modeltoll.wire import ACCEPT_HEADER, MAX_TOLL_BYTES, SETTLE_HEADER, content_headers
 
@@ -50,9 +51,10 @@ def is_kept(name: str | bytes) -> bool:
 
 
 def opened_headers(headers: Iterable[tuple[str, str]], answer: Answer) -> list[tuple[str, str]]:
-    """The headers of an opened answer: its own, and those of the 402 that are kept."""
+    """The headers of an opened answer: its own, and those of the 402 that are kept. An event stream has no length."""
     kept = [(name, value) for name, value in headers if is_kept(name)]
-    kept.append(("Content-Length", str(len(answer.body))))
+    if not is_event_stream(answer):
+        kept.append(("Content-Length", str(len(answer.body))))
     if answer.content_type:
         kept += content_headers(answer.content_type).items()
     return kept

@@ -6,10 +6,16 @@ The request's class shows which of the two is in use, so neither is imported her
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from functools import cache
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import anyio
 
 from modeltoll.client.decompression import decompressed
+from modeltoll.client.event_streams import FURTHER_SILENCE, asks_for_events, events_of, is_event_stream
 from modeltoll.client.http_messages import announce, is_forwarded, is_kept, opened_headers
 from modeltoll.client.purse import Purse
 from modeltoll.client.receipts import Settlement
@@ -40,7 +46,18 @@ def toll_call(request: httpx.Request, purse: Purse, owner: object) -> TollCall:
     """The call of a request, which gets the purse's ``Toll-Accept`` unless it has one."""
     announce(request.headers, purse.accept_header)
     repeatable = isinstance(request.stream, library_of(request).ByteStream)
+    body: Any = request.stream if repeatable else ()  # ``request.content`` of a redirected request cannot be read
+    if asks_for_events(request.headers.get("accept", ""), b"".join(body)):
+        _lengthen_read_timeout(request)
     return TollCall(purse, str(request.url), request.headers, repeatable=repeatable, owner=owner)
+
+
+def _lengthen_read_timeout(request: httpx.Request) -> None:
+    """Let the gateway be silent while it collects a stream whose events would have come one by one."""
+    timeouts = request.extensions.get("timeout", {})
+    if timeouts.get("read") is not None:
+        lengthened = timeouts | {"read": timeouts["read"] + FURTHER_SILENCE}
+        request.extensions = request.extensions | {"timeout": lengthened}
 
 
 def settle_request(library: ModuleType, settlement: Settlement) -> httpx.Request:
@@ -68,14 +85,40 @@ def _redeem_request(original: httpx.Request, step: RedeemStep) -> httpx.Request:
     return request
 
 
-def _opened_response(library: ModuleType, original: httpx.Response, answer: Answer) -> httpx.Response:
+@cache
+def _event_stream_type(library: Any) -> Any:
+    """The class of the library's streams that replay an event stream, one chunk per event."""
+
+    class EventStream(library.SyncByteStream, library.AsyncByteStream):  # type: ignore[misc]  # either library
+        def __init__(self, body: bytes, pace: float) -> None:
+            self._body, self._pace = body, pace
+
+        def __iter__(self) -> Iterator[bytes]:
+            for number, event in enumerate(events_of(self._body)):
+                if number and self._pace:
+                    time.sleep(self._pace)
+                yield event
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            for number, event in enumerate(events_of(self._body)):
+                if number:
+                    await anyio.sleep(self._pace)
+                yield event
+
+    return EventStream
+
+
+def _opened_response(library: ModuleType, original: httpx.Response, answer: Answer, pace: float) -> httpx.Response:
     """A response with the opened answer; headers of the 402 that do not describe its body are kept."""
+    stream = library.ByteStream(answer.body)
+    if is_event_stream(answer):
+        stream = _event_stream_type(library)(answer.body, pace)
     headers = [(name, value) for name, value in original.headers.raw if is_kept(name)]
     headers += [(name.encode("ascii"), value.encode("ascii")) for name, value in opened_headers((), answer)]
     response: httpx.Response = library.Response(
         answer.status,
         headers=headers,
-        stream=library.ByteStream(answer.body),
+        stream=stream,
         extensions={name: value for name, value in original.extensions.items() if name != "reason_phrase"},
     )
     return response
@@ -120,7 +163,8 @@ class HttpxExchange:
         """Give the result of a ``SolveStep``."""
         self._session.submit_result(result)
         if self._session.answer is not None:
-            self.response = _opened_response(self._library, self._original, self._session.answer)
+            pace = self.call.purse.replay_pace
+            self.response = _opened_response(self._library, self._original, self._session.answer, pace)
 
     def request_of(self, step: RedeemStep | ResendStep) -> httpx.Request:
         """The request that the driver sends for a step."""

@@ -128,10 +128,12 @@ class Purse:
         profile: the machine in whose seconds the limits are stated; by default the reference machine.
         clock: returns monotonic seconds.
         puzzles: names of puzzles of other packages (entry points ``modeltoll.puzzles``) that are solved too.
+        replay_pace: seconds between the events of an opened answer that is an event stream; 0 for all at once.
 
     Raises:
         SettingsError: there is no such puzzle that can be used.
-        ValueError: a limit is negative or not a number, or ``cores`` or ``memory_kib`` is below 1.
+        ValueError: a limit is negative or not a number, ``replay_pace`` is infinite, or ``cores`` or ``memory_kib`` is
+            below 1.
     """
 
     def __init__(  # noqa: PLR0913  each is an independent limit with a default
@@ -148,18 +150,22 @@ class Purse:
         profile: MachineProfile = DEFAULT_PROFILE,
         clock: Callable[[], float] = time.monotonic,
         puzzles: Sequence[str] = (),
+        replay_pace: float = 0.0,
     ) -> None:
         limits = {"max_seconds_per_hour": max_seconds_per_hour, "deadline_seconds": deadline_seconds}
-        for name, limit in ({"max_seconds": max_seconds} | limits).items():
+        for name, limit in ({"max_seconds": max_seconds, "replay_pace": replay_pace} | limits).items():
             if limit is not None and not limit >= 0:
                 raise ValueError(f"{name} must be a number of seconds, 0 or more, not {limit}")
         if memory_kib is None:
             memory_kib = default_memory_kib(available_kib(), usable_cores())
         if cores < 1 or memory_kib < 1:
             raise ValueError("a purse needs at least 1 core and 1 KiB of memory")
+        if replay_pace == float("inf"):
+            raise ValueError("replay_pace must be finite")
         self.max_seconds = max_seconds
         self.deadline_seconds = deadline_seconds
         self.memory_kib = memory_kib
+        self.replay_pace = replay_pace
         self._solvers = {name: puzzle_solver(name) for name in puzzles}
         accept = wire.Accept(memory_kib=memory_kib, receipts=True)
         self.accept_header = wire.format_accept(replace(accept, puzzles=(*accept.puzzles, *puzzles)))

@@ -6,8 +6,9 @@ Use it as ``session.mount("https://", TollAdapter(max_seconds=30))``.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from functools import partial
 from http.client import responses as phrases
 from io import BytesIO
 from typing import Any, TypeAlias
@@ -22,6 +23,7 @@ from urllib3 import HTTPHeaderDict, HTTPResponse
 from urllib3 import exceptions as urllib3_errors
 
 from modeltoll.client.decompression import decompressed
+from modeltoll.client.event_streams import FURTHER_SILENCE, asks_for_events, events_of, is_event_stream
 from modeltoll.client.http_messages import BoundedBody, announce, is_forwarded, opened_headers
 from modeltoll.client.purse import Purse
 from modeltoll.client.receipts import Settlement
@@ -74,13 +76,15 @@ class TollAdapter(BaseAdapter):
     ) -> Response:
         """Send the request; if the response is a toll, pay it and return the opened answer."""
 
+        announce(request.headers, self.purse.accept_header)
+        repeatable = request.body is None or isinstance(request.body, str | bytes)
+        if asks_for_events(str(request.headers.get("Accept", "")), request.body if repeatable else None):
+            timeout = _lengthened(timeout)
         options = timeout, verify, cert, proxies
 
         def send(message: PreparedRequest) -> Response:
             return self._inner.send(message, stream, *options)
 
-        announce(request.headers, self.purse.accept_header)
-        repeatable = request.body is None or isinstance(request.body, str | bytes)
         call = TollCall(self.purse, str(request.url), request.headers, repeatable=repeatable, owner=self._settler.owner)
         response = _send_with_receipts(call, request, send)
         if not may_be_toll(response.status_code, response.headers):
@@ -91,7 +95,9 @@ class TollAdapter(BaseAdapter):
             finally:
                 self._remember(call.account.origin, options)
                 self._settler.arm()
-        return response if session.answer is None else _opened_response(response, session.answer)
+        return (
+            response if session.answer is None else _opened_response(response, session.answer, self.purse.replay_pace)
+        )
 
     def _remember(self, origin: str, options: _Options) -> None:
         """Keep the options with which receipts are posted to an origin."""
@@ -191,10 +197,13 @@ def _read_again(response: Response) -> bytes:
     return decompressed(raw, response.headers.get("content-encoding", ""))
 
 
-def _replace_body(response: Response, body: bytes, headers: Iterable[tuple[str, str]]) -> None:
-    """Replace the body and the headers of a response that was read."""
+def _replace_body(
+    response: Response, body: bytes, headers: Iterable[tuple[str, str]], pace: float | None = None
+) -> None:
+    """Replace the body and the headers of a response that was read. With a ``pace`` it is an event stream to replay."""
     raw_response: Any = response.raw
-    response.raw = HTTPResponse(
+    kind: Any = HTTPResponse if pace is None else partial(_ReplayedResponse, pace)
+    response.raw = kind(
         BytesIO(body),
         HTTPHeaderDict(headers),
         response.status_code,
@@ -208,9 +217,36 @@ def _replace_body(response: Response, body: bytes, headers: Iterable[tuple[str, 
     response.encoding = get_encoding_from_headers(response.headers)
 
 
-def _opened_response(response: Response, answer: Answer) -> Response:
+class _ReplayedResponse(HTTPResponse):
+    """An opened event stream. ``stream``, which requests reads, gives one event after the other."""
+
+    def __init__(self, pace: float, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._pace = pace
+
+    def stream(self, amt: int | None = 2**16, decode_content: bool | None = None) -> Generator[bytes]:
+        """What was not read yet: chunks of at most ``amt`` bytes, each of one event."""
+        for number, event in enumerate(events_of(self.read(decode_content=decode_content))):
+            if number and self._pace:
+                time.sleep(self._pace)
+            step = amt or len(event)
+            for start in range(0, len(event), step):
+                yield event[start : start + step]
+
+
+def _opened_response(response: Response, answer: Answer, pace: float) -> Response:
     """The response changed to the opened answer; headers of the 402 that do not describe its body are kept."""
     response.status_code = answer.status
     response.reason = phrases.get(answer.status, "")
-    _replace_body(response, answer.body, opened_headers(response.raw.headers.items(), answer))
+    headers = opened_headers(response.raw.headers.items(), answer)
+    _replace_body(response, answer.body, headers, pace if is_event_stream(answer) else None)
     return response
+
+
+def _lengthened(timeout: Any) -> Any:
+    """The timeouts with more time to read: the gateway collects a stream whose events would have come one by one."""
+    if isinstance(timeout, int | float):
+        return timeout, timeout + FURTHER_SILENCE
+    if isinstance(timeout, tuple) and timeout[1] is not None:
+        return timeout[0], timeout[1] + FURTHER_SILENCE
+    return timeout

@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from modeltoll.errors import AnswerError, UpstreamRefused
+from modeltoll.gateway.protocols.protocol import JSON
+from modeltoll.records import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from modeltoll.errors import StreamBroken
     from modeltoll.gateway.protocols.protocol import ServingProtocol
-    from modeltoll.records import Answer
 
 __all__ = ["DEFAULT_REFUSALS", "RefusalTerms", "RefusedAnswers"]
 
@@ -70,7 +72,7 @@ class RefusedAnswers:
         self._reported: int | None = None
 
     def check(self, answer: Answer, path: str) -> Answer:
-        """The answer, if its status is 200. ``path`` is for the log.
+        """The answer, if its status is 200 and it is not compressed. ``path`` is for the log.
 
         Raises:
             UpstreamRefused: the status is for the caller. AnswerError: it is not; what the caller learns is 502.
@@ -78,6 +80,8 @@ class RefusedAnswers:
         status = answer.status
         if status == _OK:
             self._reported = None
+            if coding := dict(answer.headers).get("content-encoding"):
+                raise AnswerError(f"the model server's answer is compressed ({coding}), though it was not asked for")
             return answer
         if status in _CALLERS or status in _SAME_AS or (self._terms.own_application and status in _CHALLENGES):
             raise self._refusal(answer, _SAME_AS.get(status, status), path)
@@ -103,6 +107,12 @@ class RefusedAnswers:
                 private=f"status {status} from {path} to {where}; see upstream.url",
             )
         return answer
+
+    def of_stream(self, error: StreamBroken) -> UpstreamRefused:
+        """The error with which the server ended a stream, for a caller whose answer is not priced."""
+        answer = Answer(error.status, JSON, error.body)
+        text = self._text(answer) or str(error)
+        return UpstreamRefused(text, status=error.status, body=self._body(answer, text), private=error.private)
 
     def _report(self, status: int, path: str) -> None:
         """Tell the operator once, until an answer comes."""

@@ -38,7 +38,8 @@ VERSION = "version"  # its path names a version of the model that is not listed
 ANSWER = "answer"  # the answer is not what the settings declare, or a measure cannot read it
 STATUS = "status"  # the answer has a status of success other than 200
 FAILURE = "failure"  # a measure or a protocol failed
-_ANSWERED_OTHERWISE = range(201, 300)
+_OK = 200
+_SUCCESS = range(200, 300)
 
 
 def reason_of(error: Exception) -> str:
@@ -79,9 +80,16 @@ class Unmeasured:
         return reason
 
     def answered_otherwise(self, answer: Answer) -> str:
-        """The reason for an answer of success that is not a prediction; empty for any other, and in ``enforce`` mode."""
-        otherwise = self.mode == SHADOW and answer.status in _ANSWERED_OTHERWISE
-        return f"{STATUS}: {answer.status}" if otherwise else ""
+        """The reason for an answer of success that is no prediction, or is compressed in a way that is not known here.
+
+        Empty for any other, and in ``enforce`` mode.
+        """
+        if self.mode != SHADOW or answer.status not in _SUCCESS:
+            return ""
+        if answer.status != _OK:
+            return f"{STATUS}: {answer.status}"
+        coding = dict(answer.headers).get("content-encoding")
+        return f"{ANSWER}: it is compressed with {coding}" if coding else ""
 
     async def result(self, caller: Caller, answer: Answer, rows: int, reason: str) -> GateResult:
         """The result with the answer as it is, and its line in the log. ``rows``: 0 where they are not known."""

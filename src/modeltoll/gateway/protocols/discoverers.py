@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ from modeltoll.gateway.protocols.probe import (
 )
 from modeltoll.gateway.protocols.protocol import DeclaredInput, ServiceDescription
 from modeltoll.gateway.protocols.registry import SAMPLE_TEXT
+from modeltoll.gateway.protocols.response_requests import LOGPROBS
 from modeltoll.gateway.protocols.tensorflow_serving import TensorFlowServing
 
 __all__ = ["mlflow", "oip", "openai", "text_embeddings_inference", "v1"]
@@ -146,11 +147,42 @@ async def _openai_model(probe: Probe, name: str) -> DiscoveredModel:
         return DiscoveredModel(name, "vllm-classify", classes[0], classes=classes[1])
     if isinstance(member_at(await probe.post("/v1/embeddings", text), "data", 0, "embedding"), list):
         return DiscoveredModel(name, "openai-embeddings", "embeddings")
-    turn = {"model": name, "messages": [{"role": "user", "content": SAMPLE_TEXT}], "max_tokens": 1, "logprobs": True}
-    completion = await probe.post("/v1/chat/completions", turn)
-    shown = isinstance(member_at(completion, "choices", 0, "logprobs", "content"), list)
-    guess = "" if shown else "no log-probabilities were seen: the model server must give them"
-    return DiscoveredModel(name, "openai-chat", "tokens", guessed=guess)
+    found = [protocol for protocol, asked in _TEXT_ENDPOINTS.items() if await _gives_logprobs(probe, name, asked)]
+    if not found:
+        guess = "no log-probabilities were seen: the model server must give them"
+        return DiscoveredModel(name, "openai-chat", "tokens", guessed=guess)
+    return DiscoveredModel(name, found[0] if len(found) == 1 else "openai", "tokens")
+
+
+async def _gives_logprobs(probe: Probe, name: str, asked: _TextEndpoint) -> bool:
+    answer = await probe.post(asked.path, {"model": name, **asked.request})
+    return bool(member_at(answer, *asked.logprobs))
+
+
+@dataclass(frozen=True, slots=True)
+class _TextEndpoint:
+    """A request for a few tokens with log-probabilities, and where an answer has them."""
+
+    path: str
+    request: Mapping[str, object]
+    logprobs: tuple[str | int, ...]
+
+
+_TEXT_ENDPOINTS: Mapping[str, _TextEndpoint] = {
+    "openai-chat": _TextEndpoint(
+        "/v1/chat/completions",
+        {"messages": [{"role": "user", "content": SAMPLE_TEXT}], "max_tokens": 1, "logprobs": True},
+        ("choices", 0, "logprobs", "content"),
+    ),
+    "openai-completions": _TextEndpoint(
+        "/v1/completions", {"prompt": SAMPLE_TEXT, "max_tokens": 1, "logprobs": 1}, ("choices", 0, "logprobs")
+    ),
+    "openai-responses": _TextEndpoint(
+        "/v1/responses",
+        {"input": SAMPLE_TEXT, "max_output_tokens": 16, "include": [LOGPROBS], "store": False},
+        ("output", -1, "content", 0, "logprobs"),
+    ),
+}
 
 
 # TensorFlow Serving, and KServe's protocol V1

@@ -11,7 +11,16 @@ from modeltoll.leak.scores import TOLERANCE
 if TYPE_CHECKING:
     from modeltoll.records import Answer, Evidence, Floats
 
-__all__ = ["JSON", "DeclaredInput", "ParsedRequest", "Routes", "ServiceDescription", "ServingProtocol", "route_pattern"]
+__all__ = [
+    "JSON",
+    "DeclaredInput",
+    "ParsedRequest",
+    "Routes",
+    "ServiceDescription",
+    "ServingProtocol",
+    "StreamReader",
+    "route_pattern",
+]
 
 JSON = "application/json"
 
@@ -40,6 +49,24 @@ def route_pattern(template: str) -> str:
     return template.removesuffix("{model}") + "{model:path}" if template.endswith("/{model}") else template
 
 
+class StreamReader(Protocol):
+    """Reads one streamed answer as it comes, from its first byte to its last."""
+
+    def feed(self, chunk: bytes) -> bytes:
+        """What of the next bytes the caller gets: whole events, written anew, without what they did not ask for.
+
+        It never raises. What cannot be read or measured is passed on as it came; ``finish`` says so, and where answers are
+        priced nothing is released before it has returned.
+        """
+
+    def finish(self) -> Answer:
+        """The whole answer as a document, as if it had not been streamed: ``ServingProtocol.evidence`` reads it.
+
+        Raises:
+            AnswerError: the stream is incomplete, ended with an error (``StreamBroken``), or holds what is not measured.
+        """
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ParsedRequest:
     """A request that has been read and checked: what the measures may use of it.
@@ -50,7 +77,10 @@ class ParsedRequest:
     but the request's shape and the settings; None where there is no useful bound.
     ``forward`` is sent to the model server instead of the request, where its answer shows the measures more than the
     caller asked for; ``strip`` then removes from the answer what the caller did not ask for. ``note`` is what the protocol
-    needs later, to read the answer.
+    needs later, to read the answer. ``stream`` makes the reader of an answer that the caller wants as a stream of events;
+    None: they do not. A model server may answer such a request with a whole document all the same. ``altered``: why the
+    model may answer ``forward`` otherwise than the request itself, in words; empty where it may not. ``route`` is the path
+    that the request is for, where the protocol serves several whose requests differ; None: the first of ``Routes.infer``.
     """
 
     fingerprints: tuple[bytes, ...]
@@ -59,6 +89,10 @@ class ParsedRequest:
     forward: bytes | None = None
     strip: Callable[[Answer], Answer] | None = None
     answer_bound: int | None = None
+    altered: str = ""
+    stream: Callable[[], StreamReader] | None = None
+    token_bound: Callable[[int], int] | None = None
+    route: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +121,9 @@ class ServiceDescription:
     ``inputs`` are all named inputs of the model, in the order of the measures' private data; empty: they are not declared.
     ``allow_members`` are the members and parameters of a request that it may have beside those that the protocol knows;
     their values are part of every row's fingerprint. ``logprobs`` says how the server reports log-probabilities of tokens:
-    ``raw``, or ``tempered`` by the request's temperature and its like. ``versions`` are those that paths with ``{version}``
+    ``raw``, or ``tempered`` by the request's temperature and its like; ``top_logprobs`` is how many per token it is asked
+    for; ``neutral_defaults``: where a request leaves these out, the server tempers nothing. ``versions`` are those that
+    paths with ``{version}``
     may name; the path without a version is always served. ``allow_query`` are the query parameters that are passed on
     beside those of the protocol. ``tolerance``: how far a row of probabilities may be from a sum
     of 1. ``batched``: tensors have the rows as their first dimension; else a request is one row, and its tensors have none.
@@ -105,6 +141,8 @@ class ServiceDescription:
     inputs: tuple[DeclaredInput, ...] = ()
     allow_members: tuple[str, ...] = ()
     logprobs: str = "tempered"
+    top_logprobs: int = 20
+    neutral_defaults: bool = False
     versions: tuple[str, ...] = ()
     allow_query: tuple[str, ...] = ()
     tolerance: float = TOLERANCE

@@ -58,7 +58,12 @@ _SLASH = re.compile(r"/|%2f", re.IGNORECASE)
 
 
 async def read_body(
-    request: Request, limit: int, holding: CapacityHolding | None = None, least_rate: float = _LEAST_RATE
+    request: Request,
+    limit: int,
+    holding: CapacityHolding | None = None,
+    least_rate: float = _LEAST_RATE,
+    *,
+    compressed: bool = False,
 ) -> bytes:
     """The body of a request; its bytes are added to ``holding`` as they come.
 
@@ -66,10 +71,12 @@ async def read_body(
 
     Raises:
         BodyTooLarge: it is larger than ``limit`` bytes. BodyTooSlow: it comes too slowly. RequestError: it is
-            compressed. Overloaded, CallerBusy: it does not fit into what ``holding`` may take. ClientDisconnect: the
+            compressed, and ``compressed`` is False. Overloaded, CallerBusy: it does not fit into what ``holding`` may take. ClientDisconnect: the
             client closed the connection.
     """
-    _check_head(request, limit, holding)
+    if not compressed and request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise RequestError("compressed requests are not served here")
+    _check_length(request, limit, holding)
     loop = asyncio.get_running_loop()
     chunks: list[bytes] = []
     size = 0
@@ -95,13 +102,11 @@ async def read_body(
     return b"".join(chunks)
 
 
-def _check_head(request: Request, limit: int, holding: CapacityHolding | None) -> None:
-    """Refuse a body by what its headers say of it, before any of it is read; raises as ``read_body``."""
+def _check_length(request: Request, limit: int, holding: CapacityHolding | None) -> None:
+    """Refuse a body by the length that it is said to have, before any of it is read; raises as ``read_body``."""
     stated = request.headers.get("content-length", "0")
     if stated.isdecimal() and (len(stated) > 18 or int(stated) > limit):
         raise _too_large(limit)
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise RequestError("compressed requests are not served here")
     if holding is not None and stated.isdecimal():
         holding.check(int(stated))
 

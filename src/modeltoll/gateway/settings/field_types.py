@@ -30,6 +30,7 @@ __all__ = [
     "Address",
     "HashedKey",
     "HeaderName",
+    "KeyUrl",
     "ListenAddresses",
     "ModelName",
     "Origin",
@@ -99,8 +100,24 @@ def _listen(value: object) -> str | tuple[str, ...]:
 
 
 def _upstream_url(text: str) -> str:
-    if text != IN_PROCESS and not re.fullmatch(r"https?://[^/\s?#@]+(/[^\s?#]*)?", text):
-        raise ValueError("is not an http:// or https:// address without user and query, such as http://127.0.0.1:8000")
+    if text.startswith("grpc"):
+        if not re.fullmatch(r"grpcs?://([^/\s?#@:]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}", text):
+            raise ValueError("is not grpc://HOST:PORT or grpcs://HOST:PORT, such as grpc://127.0.0.1:8001")
+    elif text != IN_PROCESS and not re.fullmatch(r"https?://[^/\s?#@]+(/[^\s?#]*)?", text):
+        raise ValueError(
+            "is not an http:// or https:// address without user and query, such as http://127.0.0.1:8000, nor grpc://HOST:PORT"
+        )
+    return text
+
+
+def _key_url(text: str) -> str:
+    host = r"[^/\s?#@]+"
+    here = r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?"
+    if not re.fullmatch(rf"(https://{host}|http://{here})(/[^\s?#]*)?(\?[^\s#]*)?", text):
+        raise ValueError(
+            "is not an https:// address without user and fragment; http:// is for this machine alone, because who can change "
+            "the keys on their way can be any caller"
+        )
     return text
 
 
@@ -154,6 +171,7 @@ def _header_name(text: str) -> str:
 
 Address = Annotated[str, AfterValidator(_address)]
 ListenAddresses = Annotated[str | tuple[str, ...], BeforeValidator(_listen)]
+KeyUrl = Annotated[str, AfterValidator(_key_url)]
 UpstreamUrl = Annotated[str, AfterValidator(_upstream_url)]
 HeaderName = Annotated[str, AfterValidator(_header_name)]
 Origin = Annotated[str, AfterValidator(_origin)]

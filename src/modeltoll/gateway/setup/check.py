@@ -109,6 +109,8 @@ async def _down(gateway: Gateway) -> str:
 def _taken(settings: Settings) -> Iterator[str]:
     """Addresses that are taken, perhaps by this gateway, which runs already."""
     addresses = [("listen", one) for one in settings.listen_addresses if not one.startswith("unix:")]
+    if settings.listen_grpc is not None:
+        addresses.append(("listen_grpc", settings.listen_grpc))
     for setting, address in (*addresses, ("admin", settings.admin)):
         try:
             listen(setting, address).close()

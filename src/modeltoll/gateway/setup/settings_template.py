@@ -27,6 +27,7 @@ upstream:
   url: {url}
 
 # listen: 127.0.0.1:8080      # the public side
+{listen_grpc}
 # admin: 127.0.0.1:9090       # health, metrics, the operator's API: for you alone
 
 # Where accounts are kept: a file beside this one. Gateways on several machines share postgresql:// or valkey://
@@ -37,6 +38,7 @@ upstream:
 
 models:
 """
+_LISTEN_GRPC = "listen_grpc: 127.0.0.1:8081   # the same over gRPC, for models of protocol oip"
 _MEASURES = {
     EMBEDDINGS: "      - {name: novelty, file: private-embeddings.npy}   # embeddings of private texts, (rows, dimensions)",
     TOKENS: "      - {name: tokens}",
@@ -57,7 +59,9 @@ _OF_SCORES = """\
 
 def first_settings(url: str, finds: Sequence[DiscoveredModel]) -> str:
     """The text of the file, in YAML; every model in shadow mode, in which nothing is charged and no tariff is needed."""
-    return _HEAD.format(url=_plain(url)) + "\n".join("\n".join(_model(find)) for find in finds) + "\n"
+    listen_grpc = _LISTEN_GRPC if url.startswith("grpc") else f"# {_LISTEN_GRPC}"
+    head = _HEAD.format(url=_plain(url), listen_grpc=listen_grpc)
+    return head + "\n".join("\n".join(_model(find)) for find in finds) + "\n"
 
 
 def _model(find: DiscoveredModel) -> Iterator[str]:
