@@ -14,7 +14,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from modeltoll import errors, wire
-from modeltoll.client.sidecar import SidecarMetrics
+from modeltoll.client.sidecar_metrics import SidecarMetrics
 from modeltoll.gateway.assembly.build import build_gateway
 from modeltoll.gateway.core import unmeasured
 from modeltoll.gateway.core.request import ADMISSION, EXEMPT, FREE, PREPAID, SHADOW

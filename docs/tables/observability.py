@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from modeltoll.client.sidecar import SidecarMetrics
+from modeltoll.client.sidecar_metrics import SidecarMetrics
 from modeltoll.gateway.observability.metric_catalogue import METRICS, PREFIX
 from tables.form import RESULTS, table
 

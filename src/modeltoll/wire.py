@@ -27,6 +27,8 @@ from modeltoll.wire_headers import (
     ARGON2ID,
     AUTHENTICATE_HEADER,
     BINARY_HEADER,
+    GRPC_PROOF_KEY,
+    GRPC_TOLL_KEY,
     HASHCASH,
     HASHCASH_SHA1,
     HASHCASHES,
@@ -77,6 +79,8 @@ __all__ = [
     "ARGON2ID",
     "AUTHENTICATE_HEADER",
     "BINARY_HEADER",
+    "GRPC_PROOF_KEY",
+    "GRPC_TOLL_KEY",
     "HASHCASH",
     "HASHCASHES",
     "HASHCASH_SHA1",
@@ -115,6 +119,8 @@ __all__ = [
     "encode_redemption",
     "encode_settlement",
     "encode_toll",
+    "encode_toll_object",
+    "find_grpc_toll",
     "find_toll",
     "format_accept",
     "format_authenticate",
@@ -133,6 +139,7 @@ DETAIL = "Do the work to open the sealed answer; no money is asked."
 
 MAX_TOLL_BYTES = 88 << 20  # a 402 with a sealed answer of 64 MiB
 MAX_TYPICAL_SECONDS = 1e9
+_NO_REFERENCES = {"redeem": REDEEM_PATH.removeprefix("/"), "settle": SETTLE_PATH.removeprefix("/")}
 _HEAD = compact_json({"type": PROBLEM_TYPE, "title": "Toll", "status": STATUS, "detail": DETAIL})[:-1]
 
 
@@ -141,6 +148,16 @@ def encode_toll(toll: Toll, error: object, path: str) -> bytes:
 
     ``path``: of the request whose response this is, below the gateway's root, percent-encoded as in its URL.
     """
+    members = _toll_members(toll, path, payload=True)
+    return f'{_HEAD},"error":{compact_json(error)},"toll":{members}}}'.encode("ascii")
+
+
+def encode_toll_object(toll: Toll, path: str, *, payload: bool) -> bytes:
+    """The JSON of the ``toll`` object alone, with its payload or without. ``path``: as of ``encode_toll``."""
+    return _toll_members(toll, path, payload=payload).encode("ascii")
+
+
+def _toll_members(toll: Toll, path: str, *, payload: bool) -> str:
     members = {
         "v": f"{VERSION}",
         "id": json_text(encode_base64url(toll.challenge.parts[0].seed)),
@@ -148,8 +165,9 @@ def encode_toll(toll: Toll, error: object, path: str) -> bytes:
         "puzzle": puzzle_json(toll.challenge),
         "rows": f"{toll.rows}",
         "typical_seconds": repr(float(f"{toll.typical_seconds:.4g}")),
-        "sealed" if toll.mode == SEALED else "token": json_text(encode_base64url(toll.payload)),
     }
+    if payload:
+        members["sealed" if toll.mode == SEALED else "token"] = json_text(encode_base64url(toll.payload))
     if toll.mode == REDEEM:
         members["redeem"] = json_text(relative_reference(path, REDEEM_PATH))
         if toll.expires is not None:
@@ -158,7 +176,7 @@ def encode_toll(toll: Toll, error: object, path: str) -> bytes:
             members["admission"] = "true"
     elif toll.settles:
         members["settle"] = json_text(relative_reference(path, SETTLE_PATH))
-    return f'{_HEAD},"error":{compact_json(error)},"toll":{json_object(members.items())}}}'.encode("ascii")
+    return json_object(members.items())
 
 
 def encode_problem(name: str, status: int, detail: str, error: object) -> bytes:
@@ -203,7 +221,26 @@ def decode_toll(body: bytes) -> Toll:
     return toll
 
 
-def _decode_members(members: dict[str, Any], further: Container[str]) -> Toll:
+def find_grpc_toll(text: bytes, payload: bytes | None = None, further: Container[str] = ()) -> Toll | None:
+    """The toll in a JSON ``toll`` object that came by gRPC, or None if the text is no JSON object.
+
+    ``payload``: the seal or the token, if it came beside the object instead of in it. ``redeem`` and ``settle`` may be
+    absent: over gRPC a proof and receipts return as metadata.
+
+    Raises:
+        TollMalformed: the object is a toll that is not valid, as in ``decode_toll``.
+    """
+    try:
+        members = parse_json(text)
+    except TollMalformed:
+        return None
+    if not isinstance(members, dict):
+        return None
+    return _decode_members(_NO_REFERENCES | members, further, payload)
+
+
+def _decode_members(members: dict[str, Any], further: Container[str], beside: bytes | None = None) -> Toll:
+    """A toll from its object. ``beside``: the payload, if it is no member."""
     if type(members.get("v")) is not int or members["v"] != VERSION:  # True and 1.0 equal 1
         raise TollMalformed(f"the toll is not of version {VERSION}")
     mode = members.get("mode")
@@ -217,7 +254,7 @@ def _decode_members(members: dict[str, Any], further: Container[str]) -> Toll:
         raise TollMalformed("the toll's 'id' is not its puzzle's first seed")
     if mode == SEALED and challenge.puzzle in HASHCASHES:
         raise TollMalformed(f"a {challenge.puzzle} puzzle cannot open a toll of mode {mode}")
-    payload = read_bytes(members, "sealed" if mode == SEALED else "token")
+    payload = read_bytes(members, "sealed" if mode == SEALED else "token") if beside is None else beside
     rows = read_integer(members, "rows", 1, MAX_BOUND)
     if mode == SEALED:
         settle = read_reference(members, "settle") if "settle" in members else ""

@@ -31,6 +31,8 @@ __all__ = [
     "ARGON2ID",
     "AUTHENTICATE_HEADER",
     "BINARY_HEADER",
+    "GRPC_PROOF_KEY",
+    "GRPC_TOLL_KEY",
     "HASHCASH",
     "HASHCASHES",
     "HASHCASH_SHA1",
@@ -58,6 +60,10 @@ RECEIPT_HEADER = "Toll-Receipt"
 SETTLE_HEADER = "Toll-Settle"
 AUTHENTICATE_HEADER = "WWW-Authenticate"
 BINARY_HEADER = "Inference-Header-Content-Length"  # Open Inference Protocol, binary tensor data extension
+
+# Over gRPC the three Toll headers are metadata, in small letters. Two further keys, whose values are bytes:
+GRPC_TOLL_KEY = "toll-bin"  # trailing metadata of FAILED_PRECONDITION: the JSON ``toll`` object with its token
+GRPC_PROOF_KEY = "toll-proof-bin"  # of a request: what ``encode_redemption`` makes
 
 MAX_HEADER_RECEIPTS = 16
 _MIB = 1024

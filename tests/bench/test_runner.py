@@ -105,6 +105,26 @@ def test_changed_images_are_an_extraction_of_their_own(run):
     assert stolen[0].images.max() <= 0.4 < stolen[1].images.max()
 
 
+def test_without_clones_ratios_are_those_of_the_same_attack_with_clones(run):
+    results = {}
+    for profile in ("full", "no-clones"):
+        planned = plan_experiments("table2", SuiteOptions(("digits",), ("copycat",), profile, 1, 80))
+        (job,) = pending_jobs(planned, run.results)
+        results[profile] = run_job(job, run).results
+    assert [one.ratio for one in results["full"]] == [one.ratio for one in results["no-clones"]]
+    assert all(one.accuracy is not None and one.course[-1].accuracy is not None for one in results["full"])
+    assert all(one.accuracy is one.fidelity is one.agreement is None for one in results["no-clones"])
+    assert all(check.holds for one in results["no-clones"] for check in one.checks[:2])
+
+
+def test_without_clones_an_attack_that_needs_one_is_refused_by_name(run):
+    planned = plan_experiments("table2", SuiteOptions(("digits",), ("entropy",), "no-clones", 1, 80))
+    (job,) = pending_jobs(planned, run.results)
+    result = run_job(job, run)
+    assert result.failed
+    assert "entropy chooses its queries by its clone" in result.reason
+
+
 def test_thieves_of_every_family_are_tried_known_and_unknown():
     planned = plan_experiments("strangers", SuiteOptions(("mnist",), seeds=1))
     families = {one.foreign for one in planned}

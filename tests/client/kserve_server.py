@@ -1,15 +1,17 @@
-"""KServe's own model server with a small classifier: python kserve_server.py PORT.
+"""KServe's own model server with a small classifier: python kserve_server.py PORT [grpc].
 
 The model ``m`` takes ``x`` (rows, 4) and answers with the probabilities ``p`` (rows, 3), raw where that is asked.
 """
 
 from __future__ import annotations
 
+import asyncio
 import sys
 
 import numpy as np
 from kserve import InferOutput, InferResponse, Model, ModelRepository
 from kserve.protocol.dataplane import DataPlane
+from kserve.protocol.grpc.server import GRPCServer
 from kserve.protocol.model_repository_extension import ModelRepositoryExtension
 from kserve.protocol.rest.server import RESTServer
 
@@ -41,6 +43,11 @@ class Classifier(Model):
 models = ModelRepository()
 models.update(Classifier())
 extension = ModelRepositoryExtension(model_registry=models)
-server = RESTServer("kserve.model_server:app", DataPlane(model_registry=models), extension, int(sys.argv[1]))
-server.config.host = "127.0.0.1"  # by default every address
-server.run()
+plane = DataPlane(model_registry=models)
+if sys.argv[2:] == ["grpc"]:
+    limits = dict.fromkeys(("grpc_max_send_message_length", "grpc_max_receive_message_length"), 64 << 20)
+    asyncio.run(GRPCServer(int(sys.argv[1]), plane, extension, limits).start(4))
+else:
+    server = RESTServer("kserve.model_server:app", plane, extension, int(sys.argv[1]))
+    server.config.host = "127.0.0.1"  # by default every address
+    server.run()

@@ -24,6 +24,7 @@ from modeltoll.gateway.setup.honest_rows import corrupted_rows, generic_stranger
 from modeltoll.gateway.setup.measured_rows import measure_rows
 from modeltoll.gateway.setup.row_files import read_requests, read_table
 from modeltoll.gateway.setup.row_requests import Refusals, row_requests
+from modeltoll.gateway.setup.row_sender import RowSender
 from modeltoll.gateway.setup.row_table import RowTable, common_rows
 from modeltoll.leak.private_rows import private_rows
 from modeltoll.records import Answer
@@ -191,7 +192,7 @@ def test_recorded_requests_are_sent_as_they_are(tmp_path):
         rows = len(json.loads(body).get("dataframe_split", {"data": [1]})["data"])
         return Answer(200, "application/json", json.dumps({"predictions": [[0.5, 0.5]] * rows}).encode())
 
-    sample = asyncio.run(measure_rows(model, FakeUpstream(answer), requests))
+    sample = asyncio.run(measure_rows(RowSender(model, FakeUpstream(answer), Refusals()), requests))
     assert (len(sample.leaks.values), len(sample.seconds), sample.kept.tolist()) == (3, 3, [0, 1])
     (tmp_path / "bad.jsonl").write_text("{}\n{")
     with pytest.raises(CalibrationError, match="line 2: not JSON"):
@@ -214,16 +215,16 @@ def test_a_refused_row_is_named_with_its_line_and_the_servers_reason_or_left_out
     with pytest.raises(
         CalibrationError, match=r"rows\.csv, line 4: the model server refused it with status 400: age is null"
     ):
-        asyncio.run(measure_rows(model, FakeUpstream(picky), table))
+        asyncio.run(measure_rows(RowSender(model, FakeUpstream(picky), Refusals()), table))
     refusals = Refusals(leave_out=True)
-    sample = asyncio.run(measure_rows(model, FakeUpstream(picky), table, refusals=refusals))
+    sample = asyncio.run(measure_rows(RowSender(model, FakeUpstream(picky), refusals), table))
     assert sample.kept.tolist() == [0]
     count, first, second = refusals.summary(3)
     assert count == "2 of 3 rows were refused and left out"
     assert first.endswith("line 4: the model server refused it with status 400: age is null")
     assert "line 5: the model server closed the connection" in second
     with pytest.raises(CalibrationError, match="every row was refused"):
-        asyncio.run(measure_rows(model, FakeUpstream(picky), table.take(np.array([1, 2])), refusals=Refusals(True)))
+        asyncio.run(measure_rows(RowSender(model, FakeUpstream(picky), Refusals(True)), table.take(np.array([1, 2]))))
 
 
 def test_kinds_change_numbers_only_and_strangers_keep_to_the_columns(tmp_path):

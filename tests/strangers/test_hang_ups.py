@@ -18,7 +18,8 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from modeltoll.client.purse import Purse
-from modeltoll.client.sidecar import SidecarMetrics, application, upstream_url
+from modeltoll.client.sidecar import application, upstream_url
+from modeltoll.client.sidecar_metrics import SidecarMetrics
 from modeltoll.gateway.middleware import TollMiddleware
 from modeltoll.testing.model_servers import serving
 from served_gateway import CLASSIFIER, ROWS, read_request, response, served_gateway, socket_server, wait_until

@@ -25,8 +25,9 @@ from modeltoll.client.aiohttp import TollMiddleware
 from modeltoll.client.httpx import TollTransport
 from modeltoll.client.purse import Purse
 from modeltoll.client.requests import TollAdapter
-from modeltoll.client.sidecar import SidecarMetrics, upstream_url
 from modeltoll.client.sidecar import application as sidecar
+from modeltoll.client.sidecar import upstream_url
+from modeltoll.client.sidecar_metrics import SidecarMetrics
 from modeltoll.demo.processes import free_port
 from modeltoll.errors import TollMalformed
 from modeltoll.records import Answer, MachineProfile

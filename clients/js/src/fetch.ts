@@ -196,7 +196,7 @@ class Client {
       if (due.toll.mode === "sealed") {
         const opened = this.openSealed(request, due.toll, pocket);
         pocket?.track(opened);
-        return answerResponse(due.response, await opened);
+        return answerResponse(due.response, await opened, { pace: this.purse.replayPace, signal: request.signal });
       }
       if (expected >= PROBED_SECONDS) {
         await probeRedeemPath(resolveReference(due.toll, due.url, request), request, this.send, this.purse.redeemUrls);

@@ -2,6 +2,7 @@
 
 import { concat } from "./bytes.js";
 import { SealBroken, TollMalformed } from "./errors.js";
+import { isEventStream, replay, type ReplayOptions } from "./eventStream.js";
 import type { Answer, Bytes } from "./records.js";
 import { MAX_TOLL_BYTES, STATUS } from "./wire.js";
 
@@ -68,18 +69,23 @@ export function withBody(original: Response, body: Bytes): Response {
   return copySource(new Response(body, { status, statusText, headers }), original);
 }
 
-/** A response with the answer, and with those headers of the 402 that do not belong to the toll. */
-export function answerResponse(toll: Response, answer: Answer): Response {
+/**
+ * A response with the answer, and with those headers of the 402 that do not belong to the toll. An event stream has no
+ * length, and comes one event after the other.
+ */
+export function answerResponse(toll: Response, answer: Answer, options: ReplayOptions = {}): Response {
   const { status, contentType, body } = answer;
   if (!isFinalStatus(status)) {
     throw new SealBroken(`the seal holds no answer, but status ${status}: a redirect, or a toll on a toll`);
   }
   const headers = without(toll.headers, TOLL_HEADERS);
-  headers.set("content-length", String(body.length));
+  const isStreamed = isEventStream(answer);
+  if (!isStreamed) headers.set("content-length", String(body.length));
   const [, type, length] = TYPE_WITH_LENGTH.exec(contentType) ?? [];
   if (contentType) headers.set("content-type", type ?? contentType);
   if (length) headers.set(BINARY_HEADER, length);
-  return copySource(new Response(BODILESS_STATUSES.has(status) ? null : body, { status, headers }), toll);
+  const content = isStreamed ? replay(body, options) : body;
+  return copySource(new Response(BODILESS_STATUSES.has(status) ? null : content, { status, headers }), toll);
 }
 
 /** A 402 with the reason why a toll was not paid, for callers that would retry after an error. */

@@ -51,6 +51,8 @@ export interface PurseOptions {
   workerUrl?: string | URL;
   /** Receipts that several purses share; by default the purse's own. */
   receipts?: Receipts;
+  /** Seconds between the events of an opened answer that is an event stream; 0 by default, for all at once. */
+  replayPace?: number;
   /** A monotonic clock, in seconds. */
   clock?: () => number;
 }
@@ -65,6 +67,7 @@ interface Charge {
 export class Purse {
   readonly maxSeconds: number;
   readonly memoryMib: number;
+  readonly replayPace: number;
   readonly puzzles: readonly PuzzleName[];
   /** Receipts of opened seals that were not returned yet. */
   readonly receipts: Receipts;
@@ -80,11 +83,12 @@ export class Purse {
   /** Throws `RangeError` if a limit is negative or not a number, or a puzzle is unknown. */
   constructor(options: PurseOptions = {}) {
     const { maxSeconds = 30, maxSecondsPerHour = Infinity, deadlineSeconds = 0 } = options;
-    const { cores = DEFAULT_CORES, puzzles = PUZZLES, memoryMib = defaultMemoryMib() } = options;
-    for (const [name, limit] of Object.entries({ maxSeconds, maxSecondsPerHour, deadlineSeconds })) {
+    const { cores = DEFAULT_CORES, puzzles = PUZZLES, memoryMib = defaultMemoryMib(), replayPace = 0 } = options;
+    for (const [name, limit] of Object.entries({ maxSeconds, maxSecondsPerHour, deadlineSeconds, replayPace })) {
       if (typeof limit !== "number" || !(limit >= 0))
         throw new RangeError(`${name} must be a number of seconds, at least 0`);
     }
+    if (replayPace === Infinity) throw new RangeError("replayPace must be finite");
     if (!(cores >= 1) || !(memoryMib >= 1)) throw new RangeError("cores and memoryMib must be at least 1");
     if (puzzles.length === 0 || !puzzles.every((name) => PUZZLES.includes(name))) {
       throw new RangeError(`puzzles must be one or more of ${PUZZLES.join(", ")}`);
@@ -93,6 +97,7 @@ export class Purse {
     this.maxSeconds = maxSeconds;
     this.perHour = maxSecondsPerHour;
     this.memoryMib = memoryMib;
+    this.replayPace = replayPace;
     this.cores = Math.min(Math.floor(cores), coreCount());
     this.puzzles = hasWebAssembly() ? puzzles : puzzles.filter((name) => name !== "argon2id");
     this.receipts = options.receipts ?? new Receipts();

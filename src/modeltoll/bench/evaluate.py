@@ -152,7 +152,7 @@ def evaluate_extraction(context: ExperimentContext, stolen: StolenData) -> Resul
     solved = outcome.bought & outcome.paid & (outcome.work > 0.0)
     work_seconds = float(outcome.charges.seconds[solved].sum() + outcome.admission[outcome.paid].sum())
     whole, plain = outcome.queries == stolen.queries, experiment.evasion == NO_EVASION
-    final = stolen.curve[-1] if whole else None
+    final = stolen.curve[-1] if whole and stolen.curve else None
     stolen_rows = outcome.bought & outcome.traffic.wanted
     suspected, first_alarm = _alarms(context, stolen, outcome)
     honest_ratio = honest.ratio or 1.0

@@ -104,7 +104,8 @@ class StolenData:
 
     ``images`` (rows, ...) are the first queries, at most ``meter.IMAGES_KEPT``; ``labels`` (queries,) the victim's labels
     of all queries; ``leaks`` (queries, measures). ``rows_scored`` counts the rows that the victim scored during the attack;
-    ``seconds`` is the attack's duration. ``curve`` holds the clone's quality, the last point that of the final clone.
+    ``seconds`` is the attack's duration. ``curve`` holds the clone's quality, the last point that of the final clone;
+    it is empty where no clone was trained.
     ``scaled``: see ``PreparedAttack``.
     """
 
@@ -177,27 +178,28 @@ def run_extraction(
     Raises:
         BudgetSpent, InvalidQuery: the attack violates its protocol.
     """
-    evaluation_set, victim = EvaluationSet.of(prepared), CountedVictim(prepared.victim)
-    data_split = prepared.data_split
+    evaluation_set = EvaluationSet.of(prepared) if prepared_attack.trains else None
+    victim, data_split = CountedVictim(prepared.victim), prepared.data_split
     meter = Meter(victim, prepared.leak_measures, data_split.private.x.shape[1:], extraction.queries, perturb, progress)
     curve: list[CloneQuality] = []
 
     def on_round(clone: Clone) -> None:
         last_queries = curve[-1].queries if curve else 0
-        if meter.rows - last_queries >= extraction.queries / _CURVE_POINTS:
+        if evaluation_set is not None and meter.rows - last_queries >= extraction.queries / _CURVE_POINTS:
             curve.append(evaluate_clone(clone, evaluation_set, meter.rows))
 
     resources = AttackerResources(prepared.classes, data_split.own, data_split.foreign, cost)
     begin = time.perf_counter()
     clone = prepared_attack.attack.run(meter.oracle, resources, np.random.default_rng(extraction.seed), on_round)
     seconds = time.perf_counter() - begin
-    final = evaluate_clone(clone, evaluation_set, meter.rows)
-    earlier = tuple(quality for quality in curve if quality.queries < final.queries)
+    if evaluation_set is not None:
+        curve = [quality for quality in curve if quality.queries < meter.rows]
+        curve.append(evaluate_clone(clone, evaluation_set, meter.rows))
     images = meter.images
     labels = meter.scores.argmax(axis=1)
     measures = tuple(prepared.leak_measures)
     return StolenData(
-        measures, images, labels, meter.leaks, (*earlier, final), victim.rows, seconds, dict(prepared_attack.scaled)
+        measures, images, labels, meter.leaks, tuple(curve), victim.rows, seconds, dict(prepared_attack.scaled)
     )
 
 

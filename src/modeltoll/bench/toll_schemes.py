@@ -137,7 +137,10 @@ OUR_TOLLS: Mapping[str, ConformalTerms] = {
 
 @dataclass(frozen=True, slots=True)
 class TollChoice:
-    """What a toll is built for: the target, the measures to price, and the source of the thief's foreign images."""
+    """What a toll is built for: the target, the measures to price, and the source of the thief's foreign images.
+
+    ``foreign`` is empty where the toll does not depend on it.
+    """
 
     target: str
     measures: tuple[str, ...]
@@ -209,7 +212,6 @@ TOLLS: Mapping[str, Callable[[Baseline, TollChoice], TollOnTarget]] = {
 }
 
 
-@lru_cache(maxsize=16)
 def build_toll(baseline: Baseline, toll: str, measure: str, target: str, foreign: str = "") -> TollOnTarget:
     """The toll named in ``TOLLS`` for a target, pricing ``measure`` (several joined by +; empty for none).
 
@@ -222,4 +224,11 @@ def build_toll(baseline: Baseline, toll: str, measure: str, target: str, foreign
     missing = [name for name in measures if name not in baseline.measures]
     if missing:
         raise SettingsError([f"{target} has no measure {', '.join(missing)}; it has: {', '.join(baseline.measures)}"])
-    return TOLLS[toll](baseline, TollChoice(target, measures, foreign or TARGETS[target].foreign))
+    depends_on_thief = toll in OUR_TOLLS and not OUR_TOLLS[toll].thief_known
+    thief = (foreign or TARGETS[target].foreign) if depends_on_thief else ""
+    return _build(baseline, toll, TollChoice(target, measures, thief))
+
+
+@lru_cache(maxsize=16)
+def _build(baseline: Baseline, toll: str, choice: TollChoice) -> TollOnTarget:
+    return TOLLS[toll](baseline, choice)

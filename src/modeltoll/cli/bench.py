@@ -78,7 +78,10 @@ def run(  # noqa: PLR0913  each is a choice of the operator's
         ),
     ] = "",
     profile: Annotated[
-        str | None, typer.Option(help="Parameters of attacks: full (the paper's) or quick; by default the suite's own.")
+        str | None,
+        typer.Option(
+            help="Parameters of attacks: full (the paper's), quick, or no-clones (the same queries as full, and no clone is trained); by default the suite's own."
+        ),
     ] = None,
     queries: Annotated[
         int | None, typer.Option(min=1, help="Query budget of each attack, in rows; by default the suite's own.")

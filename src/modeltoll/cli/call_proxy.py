@@ -24,6 +24,7 @@ from modeltoll.wire import RECEIPT_HEADER
 if TYPE_CHECKING:
     import httpx
 
+    from modeltoll.client.sidecar_metrics import SidecarMetrics
     from modeltoll.toll_records import Toll
 
 __all__ = ["commands"]
@@ -31,6 +32,7 @@ __all__ = ["commands"]
 commands = typer.Typer()
 
 _PROXY_ADDRESS = "127.0.0.1:4402"  # no known model server listens there by default; 402 is the status of a toll
+_GRPC_ADDRESS = "127.0.0.1:4403"
 
 MaxSeconds = Annotated[
     float, typer.Option(min=0, help="Largest toll to pay, in expected seconds of work on one reference core.")
@@ -126,7 +128,8 @@ class _ExplainingPurse(Purse):
 def _payment_line(payment: Payment, *, explain: bool) -> str:
     """What a payment took, in one line."""
     rows = f"{payment.rows} {'row' if payment.rows == 1 else 'rows'}"
-    line = f"paid {payment.seconds:.3f} s of {payment.puzzle} for {rows}"
+    aim = f"admission with {rows}" if payment.admission else rows
+    line = f"paid {payment.seconds:.3f} s of {payment.puzzle} for {aim}"
     return f"{line}; {payment.expected:.3g} s were expected" if explain else line
 
 
@@ -138,7 +141,8 @@ def _purse(make: Callable[[], Purse]) -> Purse:
     try:
         return make()
     except ValueError as error:
-        raise SettingsError([f"--max-seconds: {error}"]) from None
+        option = str(error).partition(" ")[0].replace("_", "-")
+        raise SettingsError([f"--{option}: {error}"]) from None
 
 
 def _send(url: str, body: bytes, headers: dict[str, str], purse: Purse) -> httpx.Response:
@@ -163,14 +167,29 @@ def _call_body(data: Path | None) -> bytes:
         raise SettingsError([f"--data: {data} cannot be read: {error.strerror}; name another file"]) from None
 
 
-@commands.command(epilog="Example: modeltoll proxy --upstream https://api.example.org")
+@commands.command(
+    epilog="Examples: modeltoll proxy --upstream https://api.example.org; "
+    "modeltoll proxy --grpc --upstream grpcs://api.example.org:443"
+)
 @with_exit_codes
 def proxy(  # noqa: PLR0913  each is a choice of the operator's
     *,
     upstream: Annotated[str, typer.Option(metavar="URL", help="URL of the API that asks for tolls.")],
+    grpc: Annotated[
+        bool, typer.Option("--grpc", help="Serve gRPC; the URL of the API is grpc://HOST:PORT, or grpcs:// with TLS.")
+    ] = False,
     listen: Annotated[
-        str, typer.Option(metavar="HOST:PORT", help="Address on which programs connect to the proxy.")
-    ] = _PROXY_ADDRESS,
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help=f"Address on which programs connect to the proxy, by default {_PROXY_ADDRESS}, for gRPC {_GRPC_ADDRESS}.",
+            show_default=False,
+        ),
+    ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Address for /metrics beside gRPC; by default none."),
+    ] = None,
     max_seconds: MaxSeconds = 30.0,
     max_seconds_per_hour: Annotated[
         float | None,
@@ -180,6 +199,14 @@ def proxy(  # noqa: PLR0913  each is a choice of the operator's
     ] = None,
     memory_mib: MemoryMib = None,
     cores: Cores = 1,
+    replay_pace: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            metavar="SECONDS",
+            help="Time between the events of an answer that is an event stream; by default none.",
+        ),
+    ] = 0.0,
     host_name: Annotated[
         list[str],
         typer.Option(
@@ -198,22 +225,44 @@ def proxy(  # noqa: PLR0913  each is a choice of the operator's
     Prints its address; its metrics are at /metrics.
     """
     with requires_extra("proxy"):
-        from modeltoll.client.sidecar import SidecarMetrics, application, serve, upstream_url  # noqa: PLC0415
-        from modeltoll.client.sidecar_access import sidecar_access  # noqa: PLC0415
-    url, metrics, access = upstream_url(upstream), SidecarMetrics(), sidecar_access(host_name, allow_origin)
+        from modeltoll.client.sidecar_metrics import SidecarMetrics  # noqa: PLC0415
+    counters = SidecarMetrics()
     purse = _purse(
         lambda: Purse(
             max_seconds,
             max_seconds_per_hour=max_seconds_per_hour,
             memory_kib=_kib(memory_mib),
             cores=cores,
-            paid=metrics.record_payment,
+            paid=counters.record_payment,
+            replay_pace=replay_pace,
         )
     )
-    with _open_socket(listen) as listening_socket:
-        host, port = listening_socket.getsockname()[:2]
-        shown = f"[{host}]" if ":" in host else host
-        message = f"proxy on http://{shown}:{port} for {url}; metrics on http://{shown}:{port}/metrics"
+    if grpc:
+        _refuse_options(
+            "--grpc", {"--host-name": host_name, "--allow-origin": allow_origin, "--replay-pace": replay_pace}
+        )
+        _serve_grpc(upstream, listen or _GRPC_ADDRESS, purse, counters, metrics)
+    else:
+        _refuse_options("HTTP, which serves /metrics beside the API", {"--metrics": metrics})
+        _serve_http(upstream, listen or _PROXY_ADDRESS, purse, counters, (host_name, allow_origin))
+
+
+def _refuse_options(served: str, options: dict[str, object]) -> None:
+    if unfit := [name for name, value in options.items() if value]:
+        raise SettingsError([f"{name}: is not for {served}; leave it out" for name in unfit])
+
+
+def _serve_http(
+    upstream: str, listen: str, purse: Purse, metrics: SidecarMetrics, allowed: tuple[list[str], list[str]]
+) -> None:
+    """Run the HTTP sidecar. ``allowed``: host names and origins."""
+    with requires_extra("proxy"):
+        from modeltoll.client.sidecar import application, serve, upstream_url  # noqa: PLC0415
+        from modeltoll.client.sidecar_access import sidecar_access  # noqa: PLC0415
+    url, access = upstream_url(upstream), sidecar_access(*allowed)
+    with _open_socket("--listen", listen) as listening_socket:
+        shown = _shown(*listening_socket.getsockname()[:2])
+        message = f"proxy on http://{shown} for {url}; metrics on http://{shown}/metrics"
         asyncio.run(
             serve(
                 application(url, purse, metrics, access),
@@ -223,13 +272,38 @@ def proxy(  # noqa: PLR0913  each is a choice of the operator's
         )
 
 
-def _open_socket(address: str) -> socket.socket:
+def _serve_grpc(upstream: str, listen: str, purse: Purse, counters: SidecarMetrics, metrics: str | None) -> None:
+    """Run the gRPC sidecar, and its metrics on an address of their own."""
+    with requires_extra("grpc"):
+        from modeltoll.client.grpc_sidecar import grpc_target, serve_grpc  # noqa: PLC0415
+    target = grpc_target(upstream)
+    with _open_socket("--listen", listen) as probe:  # gRPC binds by itself, and says less about what is wrong
+        host, port = probe.getsockname()[:2]
+    shown_metrics = ""
+    if metrics is not None:
+        with _open_socket("--metrics", metrics) as probe:
+            metrics_address = probe.getsockname()[:2]
+        counters.start_server(*metrics_address)
+        shown_metrics = f"; metrics on http://{_shown(*metrics_address)}/metrics"
+
+    def announce(port: int) -> None:
+        message = f"proxy on grpc://{_shown(host, port)} for {upstream}{shown_metrics}"
+        note.print(escape(message), soft_wrap=True)
+
+    asyncio.run(serve_grpc(target, _shown(host, port), purse, counters, announce))
+
+
+def _shown(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _open_socket(option: str, address: str) -> socket.socket:
     host, _, port = address.rpartition(":")
     if not (port.isdecimal() and len(port) < 6 and int(port) < 2**16):
-        raise SettingsError([f"--listen: {address!r} does not end with a port; write for example {_PROXY_ADDRESS}"])
+        raise SettingsError([f"{option}: {address!r} does not end with a port; write for example {_PROXY_ADDRESS}"])
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host.strip("[]"), int(port)), family=family)
     except OSError as error:
         reason = taken_by(address) if error.errno == errno.EADDRINUSE else error.strerror
-        raise SettingsError([f"--listen: cannot listen on {address}: {reason}; choose another address"]) from None
+        raise SettingsError([f"{option}: cannot listen on {address}: {reason}; choose another address"]) from None

@@ -81,16 +81,20 @@ def init(
         output = f"{found.kind} of {found.classes} classes" if found.classes else found.kind
         note.print(f"found {escape(found.model)}: {found.protocol}, {output}", soft_wrap=True)
     warn(f"{found.model}: {found.guessed}; see {out}" for found in models if found.guessed)
-    note.print(f"wrote {out}. Next: modeltoll check {out}; modeltoll serve {out}", soft_wrap=True)
+    note.print(
+        f"wrote {out}. Next: modeltoll check {out}; then, with honest rows in a file, modeltoll calibrate {out} --inputs FILE, "
+        f"or without, modeltoll serve {out}, which logs them in shadow mode",
+        soft_wrap=True,
+    )
 
 
 async def _discovered(url: str, model: str | None, path: str | None) -> tuple[DiscoveredModel, ...]:
-    from modeltoll.gateway.assembly.model_server import build_http_upstream, build_upstream_headers  # noqa: PLC0415
+    from modeltoll.gateway.assembly.model_server import build_server_upstream, build_upstream_headers  # noqa: PLC0415
     from modeltoll.gateway.settings.upstream import upstream_of_environment  # noqa: PLC0415
     from modeltoll.gateway.setup.discover import discover, discover_at  # noqa: PLC0415
 
     server = upstream_of_environment(url)
-    upstream = build_http_upstream(server, build_upstream_headers(server), timeout=_TIMEOUT)
+    upstream = build_server_upstream(server, build_upstream_headers(server), timeout=_TIMEOUT)
     await upstream.open()
     try:
         return await (discover(upstream, model) if path is None else discover_at(upstream, path, model))

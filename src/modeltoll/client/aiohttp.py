@@ -78,6 +78,7 @@ class TollMiddleware:
         response = await _send_with_receipts(call, request, handler)
         if not may_be_toll(response.status, response.headers):
             return response
+        self._begin_toll()
         with closing(await self._start_session(call, *await _read_again(response))) as session:
             try:
                 response = await self._pay(session, call, request, response, handler)
@@ -86,6 +87,9 @@ class TollMiddleware:
         return (
             response if session.answer is None else _opened_response(response, session.answer, self.purse.replay_pace)
         )
+
+    def _begin_toll(self) -> None:
+        """Called in the task of a request when its response may be a toll, whose body may come late."""
 
     async def _pay(
         self,

@@ -46,7 +46,8 @@ def toll_call(request: httpx.Request, purse: Purse, owner: object) -> TollCall:
     """The call of a request, which gets the purse's ``Toll-Accept`` unless it has one."""
     announce(request.headers, purse.accept_header)
     repeatable = isinstance(request.stream, library_of(request).ByteStream)
-    if asks_for_events(request.headers.get("accept", ""), request.content if repeatable else None):
+    body: Any = request.stream if repeatable else ()  # ``request.content`` of a redirected request cannot be read
+    if asks_for_events(request.headers.get("accept", ""), b"".join(body)):
         _lengthen_read_timeout(request)
     return TollCall(purse, str(request.url), request.headers, repeatable=repeatable, owner=owner)
 

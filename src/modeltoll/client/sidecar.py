@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -18,18 +17,19 @@ from typing import TYPE_CHECKING
 import aiohttp
 from aiohttp import web
 from multidict import CIMultiDict
-from prometheus_client import CollectorRegistry, Counter, generate_latest
 from yarl import URL
 
-from modeltoll.client.aiohttp import TollMiddleware
+from modeltoll.client.event_streams import asks_for_events
 from modeltoll.client.sidecar_access import SidecarAccess
+from modeltoll.client.sidecar_metrics import SidecarMetrics
+from modeltoll.client.sidecar_streams import AnnouncingMiddleware, WaitingProgram, is_event_stream, refusal
 from modeltoll.errors import SettingsError, TollError
 from modeltoll.wire import STATUS
 
 if TYPE_CHECKING:
-    from modeltoll.client.purse import Payment, Purse
+    from modeltoll.client.purse import Purse
 
-__all__ = ["SidecarMetrics", "application", "serve", "upstream_url"]
+__all__ = ["application", "serve", "upstream_url"]
 
 _HOP_BY_HOP = frozenset(
     (
@@ -73,39 +73,6 @@ def upstream_url(text: str) -> URL:
     return url
 
 
-class SidecarMetrics:
-    """Prometheus metrics of the sidecar, without keys, paths and payloads."""
-
-    def __init__(self) -> None:
-        self._registry = CollectorRegistry()
-        self._requests = Counter(
-            "modeltoll_proxy_requests", "Requests by how they ended", ["outcome"], registry=self._registry
-        )
-        self._tolls = Counter("modeltoll_proxy_tolls", "Tolls paid", ["puzzle", "mode"], registry=self._registry)
-        self._rows = Counter("modeltoll_proxy_rows", "Rows bought with tolls", registry=self._registry)
-        self._work = Counter(
-            "modeltoll_proxy_work_seconds", "Expected reference seconds of the tolls paid", registry=self._registry
-        )
-        self._waiting = Counter(
-            "modeltoll_proxy_solving_seconds", "Seconds that solving them took", registry=self._registry
-        )
-
-    def record_payment(self, payment: Payment) -> None:
-        """Count a payment; a purse calls this."""
-        self._tolls.labels(payment.puzzle, payment.mode).inc()
-        self._rows.inc(payment.rows)
-        self._work.inc(payment.expected)
-        self._waiting.inc(payment.seconds)
-
-    def record_request(self, outcome: str) -> None:
-        """Count a request that was ``answered``, ``refused`` (its toll was not paid) or ``failed`` (no answer)."""
-        self._requests.labels(outcome).inc()
-
-    def render(self) -> bytes:
-        """The body of ``/metrics``."""
-        return generate_latest(self._registry)
-
-
 def _forwarded_headers(headers: Iterable[tuple[str, str]], excluded: frozenset[str] = frozenset()) -> CIMultiDict[str]:
     """The end-to-end headers without the ``excluded`` ones, in their order."""
     received = CIMultiDict(headers)
@@ -121,10 +88,6 @@ async def _body(request: web.Request) -> bytes | aiohttp.StreamReader | None:
     if request.content_length is None or request.content_length > _MAX_BUFFERED:
         return request.content
     return await request.read()
-
-
-def _refusal(status: int, reason: str) -> web.Response:
-    return web.Response(status=status, text=json.dumps({"error": reason}), content_type="application/json")
 
 
 class _PassedResponse(web.StreamResponse):
@@ -155,7 +118,7 @@ class _Sidecar:
         """Keep a client session open while the application runs."""
         async with aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_SECONDS),
-            middlewares=[TollMiddleware(purse=self._purse)],
+            middlewares=[AnnouncingMiddleware(purse=self._purse)],
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),
             skip_auto_headers=_AUTOMATIC,
@@ -167,30 +130,32 @@ class _Sidecar:
         """The response of ``GET /metrics``."""
         reason = self._reason_to_refuse(request)
         if reason is not None:
-            return _refusal(_FORBIDDEN, reason)
+            return refusal(_FORBIDDEN, reason)
         return web.Response(body=self._metrics.render(), headers={"Content-Type": "text/plain; version=0.0.4"})
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Forward a request, pay its toll, and return the answer."""
         if not request.raw_path.startswith("/"):
-            return _refusal(_BAD_REQUEST, "this proxy serves paths of its upstream only")
+            return refusal(_BAD_REQUEST, "this proxy serves paths of its upstream only")
         reason = self._reason_to_refuse(request)
         if reason is not None:
-            return _refusal(_FORBIDDEN, reason)
-        outcome = "failed"
+            return refusal(_FORBIDDEN, reason)
+        outcome, program = "failed", WaitingProgram(request)
         try:
-            async with self._send(request, await _body(request)) as upstream_response:
-                response = await self._start_response(request, upstream_response)
-                if await self._stream_body(request, upstream_response, response):
+            async with self._send(request, await _body(request), program) as upstream_response:
+                response = program.response or await self._start_response(request, upstream_response)
+                if program.response is not None and not is_event_stream(upstream_response):
+                    await program.pass_on(upstream_response)
+                elif await self._stream_body(request, upstream_response, response):
                     outcome = "answered"
                 return response
         except TollError as error:
             outcome = "refused"
-            return _refusal(STATUS, str(error))  # not 5xx: programs would retry, and work again
+            return await program.refuse(STATUS, str(error))  # not 5xx: programs would retry, and work again
         except TimeoutError:
-            return _refusal(_GATEWAY_TIMEOUT, "the upstream did not answer in time")
+            return await program.refuse(_GATEWAY_TIMEOUT, "the upstream did not answer in time")
         except (aiohttp.ClientError, OSError) as error:
-            return _refusal(_BAD_GATEWAY, f"the upstream does not answer ({type(error).__name__})")
+            return await program.refuse(_BAD_GATEWAY, f"the upstream does not answer ({type(error).__name__})")
         finally:
             self._metrics.record_request(outcome)
 
@@ -199,19 +164,21 @@ class _Sidecar:
         return self._access.refusal(request.headers, request.headers.getall("Host", ()), address[0] if address else "")
 
     def _send(
-        self, request: web.Request, body: bytes | aiohttp.StreamReader | None
+        self, request: web.Request, body: bytes | aiohttp.StreamReader | None, program: WaitingProgram
     ) -> contextlib.AbstractAsyncContextManager[aiohttp.ClientResponse]:
         headers = _forwarded_headers(request.headers.items(), _REPLACED)
         encodings = request.headers.get("Accept-Encoding", "").lower()
         headers["Accept-Encoding"] = "gzip" if "gzip" in encodings else "identity"  # a toll must be decodable
         assert self._session is not None  # client_session() runs before the first request
-        return self._session.request(
+        answer = self._session.request(
             request.method,
             URL(self._base + request.raw_path, encoded=True),
             headers=headers,
             data=body,
             allow_redirects=False,
         )
+        asks = asks_for_events(headers.get("Accept", ""), body if isinstance(body, bytes) else None)
+        return program.wait(answer) if asks else answer
 
     async def _start_response(
         self, request: web.Request, upstream_response: aiohttp.ClientResponse

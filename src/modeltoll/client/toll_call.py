@@ -13,6 +13,7 @@ from modeltoll.client.receipts import Account
 
 if TYPE_CHECKING:
     from modeltoll.client.purse import Purse
+    from modeltoll.toll_records import Toll
 
 __all__ = ["Delivery", "TollCall", "resolved_path"]
 
@@ -57,6 +58,10 @@ class TollCall:
         self.account = Account(
             f"{parts.scheme}://{host}{port}", _text(headers.get("authorization")), _text(headers.get("x-api-key"))
         )
+
+    def find_toll(self, body: bytes) -> Toll | None:
+        """The toll in a response's body, or None; see ``wire.find_toll``."""
+        return wire.find_toll(body, self.purse.puzzles)
 
     @contextmanager
     def receipts_in(self, headers: MutableMapping[str, Any]) -> Iterator[Delivery]:

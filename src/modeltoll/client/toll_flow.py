@@ -127,7 +127,7 @@ def toll_flow(call: TollCall, body: bytes) -> Flow:
     Raises:
         TollMalformed, TollTooDear, SolveStopped, SealBroken: the toll was not paid, or its answer cannot be opened.
     """
-    toll = wire.find_toll(body, call.purse.puzzles)
+    toll = call.find_toll(body)
     if toll is None:
         return None
     with call.purse.receipts.flight(call.account) as flight:
@@ -146,7 +146,7 @@ def _toll_flow(call: TollCall, first: Toll, flight: Flight) -> Flow:
             yield WaitStep(receipts.turn(account, flight, until))
             response = yield ResendStep()
             assert isinstance(response, StepResponse)
-            following = wire.find_toll(response.body, purse.puzzles) if response.status == wire.STATUS else None
+            following = call.find_toll(response.body) if response.status == wire.STATUS else None
             may_resend = receipts.has_others(account, flight) and receipts.clock() < until
         else:
             resends = 0
@@ -209,7 +209,7 @@ def _next_toll(toll: Toll, response: StepResponse, call: TollCall) -> Toll | Non
         return None
     next_toll = None
     if toll.admission and response.status == wire.STATUS:
-        next_toll = wire.find_toll(response.body, call.purse.puzzles)
+        next_toll = call.find_toll(response.body)
     if next_toll is None:
         raise SealBroken(f"the server answers a solved toll with {response.status}: a redirect, or another toll")
     return next_toll

@@ -42,6 +42,7 @@ class ProtocolTrial:
         answer: writes the model server's answer, given scores (rows, 4).
         scores_of: returns these scores from the evidence.
         partial: whether an answer may hold only some of the scores.
+        one_row: whether a request holds one row: ``encode_request`` and ``answer`` are then called with one.
         reorder: writes the same request with the named inputs in another order; None: it has none.
         integers: writes a request of rows of one whole number each; None: the protocol takes none.
         seed: seed of scores and mutations.
@@ -55,6 +56,7 @@ class ProtocolTrial:
     answer: Callable[[Floats], Answer]
     scores_of: Callable[[Evidence], Floats | None] = lambda evidence: evidence.scores
     partial: bool = False
+    one_row: bool = False
     reorder: Callable[[Any], bytes] | None = None
     integers: Callable[[list[int]], bytes] | None = None
     seed: int = 0
@@ -75,6 +77,9 @@ def check_protocol(trial: ProtocolTrial) -> None:
     protocol, service, answer = trial.protocol, trial.service, trial.answer
     assert len(trial.inputs) >= 3, "the suite needs 3 rows or more"
     rng = np.random.default_rng(trial.seed)
+    if trial.one_row:
+        _check_single_rows(trial)
+        trial = replace(trial, inputs=trial.inputs[:1])
     body = trial.encode_request(trial.inputs)
     parsed = protocol.read(body, service)
     scores = rng.dirichlet(np.ones(4), size=len(trial.inputs))
@@ -124,11 +129,20 @@ def _check_request(trial: ProtocolTrial, parsed: ParsedRequest) -> None:
     assert len(fingerprints) == len(inputs), "the numbers of fingerprints and rows differ"
     assert {len(one) for one in fingerprints} == {_FINGERPRINT_BYTES}, "a fingerprint is not 32 bytes long"
     assert len(set(fingerprints)) == len(fingerprints), "different rows have the same fingerprint"
+    if trial.one_row:
+        return
     reordered = protocol.read(trial.encode_request(reordered_inputs), service)
     assert reordered.fingerprints == (*fingerprints[::-1], fingerprints[0]), (
         "a fingerprint depends on the row's position"
     )
     _refuses(trial, trial.encode_request(inputs), "more rows than ``max_rows``", max_rows=len(inputs) - 1)
+
+
+def _check_single_rows(trial: ProtocolTrial) -> None:
+    """Requests of one row each: different rows have different fingerprints, whenever they are read."""
+    bodies = [trial.encode_request(trial.inputs[place : place + 1]) for place in range(len(trial.inputs))]
+    prints = [trial.protocol.read(body, trial.service).fingerprints for body in (*bodies, *bodies)]
+    assert len(set(prints)) == len(bodies), "different rows have the same fingerprint, or one row has several"
 
 
 def _refuses(trial: ProtocolTrial, body: bytes, what: str, **changes: Any) -> None:
@@ -209,10 +223,12 @@ def _check_evidence(trial: ProtocolTrial, parsed: ParsedRequest, scores: Floats)
     assert np.allclose(shown, scores, rtol=1e-9, atol=1e-12), "the scores were read as other numbers"
     if trial.numbers is not None:
         assert evidence.inputs is parsed.inputs, "the inputs were lost"
-    invalid_answers = [
-        ("an answer with one row less", answer(scores[1:]), service),
-        ("an answer with one row more", answer(np.vstack([scores, scores[:1]])), service),
-    ]
+    invalid_answers: list[tuple[str, Answer, ServiceDescription]] = []
+    if not trial.one_row:
+        invalid_answers = [
+            ("an answer with one row less", answer(scores[1:]), service),
+            ("an answer with one row more", answer(np.vstack([scores, scores[:1]])), service),
+        ]
     if service.kind in ("probabilities", "tokens"):
         invalid_answers.append(("scores that sum to 2", answer(2 * scores), service))
     if service.output:

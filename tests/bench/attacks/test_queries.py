@@ -20,9 +20,12 @@ from modeltoll.bench.attacks.kcenter import farthest_first
 from modeltoll.bench.attacks.knockoff import KnockoffRandom
 from modeltoll.bench.attacks.knockoff_adaptive import Bandit, KnockoffAdaptive, Reward
 from modeltoll.bench.attacks.query_rounds import Rounds, TooFewImages
+from modeltoll.bench.attacks.registry import ATTACKS
 from modeltoll.bench.attacks.standard import Standard
 from modeltoll.bench.attacks.worstcase import CostUnknown, WorstCase
 from modeltoll.bench.students.kernel import KernelCloneFactory
+from modeltoll.bench.students.untrained import UntrainedStudents
+from modeltoll.errors import ModeltollError
 from modeltoll.testing.attacks import CountingOracle
 
 STUDENT_FACTORY = KernelCloneFactory()
@@ -49,6 +52,26 @@ def test_random_attacks_query_images_of_their_pool_once_each(attack, source, wor
     queries = np.concatenate(asked)
     assert of(queries, world.resources.own if source == "own" else world.resources.foreign.x).all()
     assert len({image.tobytes() for image in queries}) == 200
+
+
+def test_attacks_with_fixed_queries_ask_the_same_rows_whether_or_not_a_clone_is_trained(world):
+    fixed = [spec for name in ATTACKS.built_in if (spec := ATTACKS.find(name)).fixed_queries]
+    assert {spec.name for spec in fixed} == {"standard", "copycat", "knockoff-random"}
+    for spec in fixed:
+        asked = []
+        for factory in (STUDENT_FACTORY, UntrainedStudents()):
+            oracle = CountingOracle(world.victim, 90)
+            spec.attack(factory, quick=False).run(oracle, world.resources, np.random.default_rng(5), lambda _: None)
+            asked.append(np.concatenate(oracle.queries))
+        assert np.array_equal(*asked)
+
+
+@pytest.mark.parametrize("name", ["entropy", "entropyrev-ood", "jacobian"])
+def test_an_attack_that_asks_its_clone_fails_without_one(name, world):
+    oracle = CountingOracle(world.victim, 90)
+    attack = ATTACKS.find(name).attack(UntrainedStudents(), quick=False)
+    with pytest.raises(ModeltollError, match="no clone is trained"):
+        attack.run(oracle, world.resources, np.random.default_rng(5), lambda _: None)
 
 
 def test_digits_make_a_better_clone_than_photographs(world):

@@ -47,7 +47,8 @@ class AttackSpec:
     """One attack: ``make(student_factory, settings, title)``, with the paper's settings and with quick ones.
 
     ``title`` is its name in tables. ``labels_only``: it uses nothing but the most probable class. ``knows_cost``: it
-    needs ``AttackerResources.cost``. ``needs_torch``: its students must be networks.
+    needs ``AttackerResources.cost``. ``needs_torch``: its students must be networks. ``fixed_queries``: what it queries
+    depends on nothing but its resources and its generator, not on its clone.
     """
 
     name: str
@@ -58,6 +59,7 @@ class AttackSpec:
     labels_only: bool = True
     knows_cost: bool = False
     needs_torch: bool = False
+    fixed_queries: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -96,7 +98,7 @@ ATTACKS: Registry[AttackSpec] = Registry(
     "modeltoll.attacks",
     AttackSpec,
     (
-        AttackSpec("standard", Standard, "Standard", PAPER_ROUNDS, _QUICK_ROUNDS),
+        AttackSpec("standard", Standard, "Standard", PAPER_ROUNDS, _QUICK_ROUNDS, fixed_queries=True),
         AttackSpec("entropy", Entropy, "Entropy", PAPER_ROUNDS, _QUICK_ROUNDS),
         AttackSpec("gap", Gap, "Gap", PAPER_ROUNDS, _QUICK_ROUNDS),
         AttackSpec("k-center", KCenter, "Greedy k-center", PAPER_ROUNDS, _QUICK_ROUNDS),
@@ -165,6 +167,7 @@ ATTACKS: Registry[AttackSpec] = Registry(
             knockoff.KNOCKOFF_ROUNDS,
             _QUICK_KNOCKOFF_ROUNDS,
             labels_only=False,
+            fixed_queries=True,
         ),
         AttackSpec(
             "knockoff-adaptive",
@@ -174,7 +177,7 @@ ATTACKS: Registry[AttackSpec] = Registry(
             _with_rounds(KNOCKOFF_ADAPTIVE_PARAMS, _QUICK_KNOCKOFF_ROUNDS, at_once=8),
             labels_only=False,
         ),
-        AttackSpec("copycat", CopyCat, "CopyCat", PAPER_ROUNDS, _QUICK_ROUNDS),
+        AttackSpec("copycat", CopyCat, "CopyCat", PAPER_ROUNDS, _QUICK_ROUNDS, fixed_queries=True),
         AttackSpec(
             "mixmatch",
             MixMatch,

@@ -15,7 +15,8 @@ from modeltoll.gateway.assembly.admin import build_admin
 from modeltoll.gateway.assembly.callers import build_credit_terms, build_identifier
 from modeltoll.gateway.assembly.components import build_components
 from modeltoll.gateway.assembly.gateway import Gateway
-from modeltoll.gateway.assembly.model_server import build_http_upstream, build_upstream_headers
+from modeltoll.gateway.assembly.grpc_side import HttpSide, build_grpc_side
+from modeltoll.gateway.assembly.model_server import build_server_upstream, build_upstream_headers
 from modeltoll.gateway.assembly.shared import build_drift_monitor, build_suspect_monitor, traced_upstream
 from modeltoll.gateway.assembly.startup_warnings import startup_warnings
 from modeltoll.gateway.core.gate import Gate
@@ -24,7 +25,7 @@ from modeltoll.gateway.core.request import GateConfig, GateRuntime, ServedModel
 from modeltoll.gateway.observability.metrics import GatewayMetrics
 from modeltoll.gateway.observability.request_log import RequestLogMiddleware
 from modeltoll.gateway.public.app import AppComponents, application
-from modeltoll.gateway.public.ingress import IngressPolicy
+from modeltoll.gateway.public.ingress import Ingress, IngressPolicy
 from modeltoll.gateway.settings.field_types import IN_PROCESS
 from modeltoll.gateway.settings.gateway import Settings
 from modeltoll.gateway.upstream.bounded_queue import BoundedUpstream
@@ -79,13 +80,13 @@ def build_upstream(
     """
     own = own_headers or build_upstream_headers(settings.upstream)
     if tracer is None:
-        return build_http_upstream(settings.upstream, own, on_retry)
+        return build_server_upstream(settings.upstream, own, on_retry)
     traced = tracer  # for the type checker, in the function below
 
     def with_trace() -> Mapping[str, str]:
         return {**traced.headers(), **own()}
 
-    return traced_upstream(build_http_upstream(settings.upstream, with_trace, on_retry), traced)
+    return traced_upstream(build_server_upstream(settings.upstream, with_trace, on_retry), traced)
 
 
 def build_bounded_upstream(settings: Settings, upstream: Upstream) -> BoundedUpstream:
@@ -187,7 +188,8 @@ def build_gateway(
     cancelled = HangUpUpstream(bounded)
     gates = _build_gates(settings, components, cancelled, runtime, before)
     ingress = build_ingress(settings, build_identifier(settings, components.credentials))
-    public = application(AppComponents(gates, cancelled, ingress, shared.metrics, runtime))
+    inside = Ingress(ingress)
+    public = application(AppComponents(gates, cancelled, ingress, shared.metrics, runtime, inside))
     _register_gauges(shared.metrics, bounded, components)
     _publish_tariffs(shared.metrics, gates)
     return Gateway(
@@ -202,6 +204,7 @@ def build_gateway(
         precomputed=components.precomputed,
         watches=components.watches,
         key_set=components.key_set,
+        grpc=build_grpc_side(settings, HttpSide(gates, cancelled, inside, runtime, shared)),
     )
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from modeltoll.gateway.callers.key_set_url import KeySetUrl
     from modeltoll.gateway.core.gate import Gate
     from modeltoll.gateway.file_watch import Watch
+    from modeltoll.gateway.grpc.application import GrpcApplication
     from modeltoll.gateway.observability.metrics import GatewayMetrics
     from modeltoll.gateway.observability.request_log import RequestRecorder
     from modeltoll.gateway.settings.gateway import Settings
@@ -59,6 +60,7 @@ class SharedResources:
 class Gateway:
     """A gateway, ready to be opened. ``warnings`` are for its operator to read at start.
 
+    ``grpc`` handles calls over gRPC, where the settings have an address for them.
     ``key_ring`` holds the keys that seal tokens: those of the settings, or random ones of this process. ``key_set``: the keys of
     callers' JSON Web Tokens, where they are at a URL.
     """
@@ -74,6 +76,7 @@ class Gateway:
     precomputed: PrecomputedPool | None = None
     watches: tuple[Watch, ...] = ()
     key_set: KeySetUrl | None = None
+    grpc: GrpcApplication | None = None
 
     @property
     def ledger(self) -> Ledger:

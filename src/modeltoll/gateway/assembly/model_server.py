@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from modeltoll.gateway.settings.upstream import UpstreamSettings
+    from modeltoll.gateway.upstream.upstream import Upstream
 
-__all__ = ["build_http_upstream", "build_upstream_headers"]
+__all__ = ["build_server_upstream", "build_upstream_headers"]
 
 _MIB = 1 << 20
 
@@ -32,13 +33,13 @@ def build_upstream_headers(settings: UpstreamSettings) -> UpstreamHeaders:
     return UpstreamHeaders(fixed, key, settings.api_key_header)
 
 
-def build_http_upstream(
+def build_server_upstream(
     settings: UpstreamSettings,
     headers: Callable[[], Mapping[str, str]],
     on_retry: Callable[[], None] = lambda: None,
     timeout: float | None = None,
-) -> HttpUpstream:
-    """The client of the model server. ``headers``: of ``build_upstream_headers``. ``timeout``: in place of the settings'.
+) -> Upstream:
+    """The client of the model server, over HTTP or gRPC. ``headers``: of ``build_upstream_headers``. ``timeout``: in place of the settings'.
 
     Raises:
         SettingsError: the model is served by the application around the gateway, so that there is no server to connect to;
@@ -46,6 +47,8 @@ def build_http_upstream(
     """
     if settings.url == IN_PROCESS:
         raise SettingsError([f"upstream.url: {IN_PROCESS} is for TollMiddleware; write the model server's address"])
+    if settings.is_grpc:
+        return _grpc_upstream(settings, headers, timeout or settings.timeout_seconds)
     options = HttpOptions(
         settings.connections, settings.keep_alive_seconds, _tls(settings), tuple(settings.answer_headers)
     )
@@ -56,6 +59,28 @@ def build_http_upstream(
         headers=headers,
         on_retry=on_retry,
         options=options,
+    )
+
+
+def _grpc_upstream(settings: UpstreamSettings, headers: Callable[[], Mapping[str, str]], timeout: float) -> Upstream:
+    try:
+        from modeltoll.gateway.upstream.grpc_upstream import (  # noqa: PLC0415  an extra
+            GrpcOptions,
+            GrpcUpstream,
+            channel_credentials,
+        )
+    except ImportError:
+        raise SettingsError(["upstream.url: gRPC needs more: pip install 'modeltoll[grpc]'"]) from None
+    credentials = None
+    if settings.url.startswith("grpcs://"):
+        _tls(settings)  # the faults of its files, in words
+        credentials = channel_credentials(settings.ca_file, settings.client_certificate, settings.client_key)
+    return GrpcUpstream(
+        settings.url.partition("://")[2],
+        timeout=timeout,
+        max_body=int(settings.max_answer_mib * _MIB),
+        headers=headers,
+        options=GrpcOptions(credentials, tuple(settings.answer_headers)),
     )
 
 

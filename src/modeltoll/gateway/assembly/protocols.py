@@ -74,6 +74,7 @@ def build_service(name: str, model: ModelSettings, max_rows: int) -> ServiceDesc
         allow_members=model.allow_members,
         versions=model.versions,
         logprobs=output.logprobs,
+        top_logprobs=output.top_logprobs,
         neutral_defaults=output.neutral_defaults,
         allow_query=model.allow_query,
         tolerance=output.tolerance,

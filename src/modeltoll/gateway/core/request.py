@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from modeltoll import wire
 from modeltoll.errors import AnswerError
 from modeltoll.evidence_records import EvidenceState
 from modeltoll.gateway.core.credit import DEFAULT_CREDIT, CreditTerms
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Callable
 
-    from modeltoll import wire
     from modeltoll.gateway.core.drift_monitor import DriftMonitor
     from modeltoll.gateway.core.early_measurement import EarlyLeaks
     from modeltoll.gateway.core.puzzle_selector import PuzzleSelector
@@ -117,6 +117,10 @@ class ServedModel:
         """The model server's path for inference."""
         return self.protocol.routes.infer[0].format(model=self.service.model)
 
+    def path_of(self, parsed: ParsedRequest) -> str:
+        """The model server's path for a request that no caller has sent."""
+        return parsed.route or self.infer_path
+
     @property
     def metadata_path(self) -> str | None:
         """The model server's path for the model's metadata; None where the protocol has none."""
@@ -204,6 +208,15 @@ class GateConfig:
         """Whether answers go out while the ledger does not answer; in shadow mode they always do."""
         return self.without_ledger or self.mode == SHADOW
 
+    def receipt_text(self, result: GateResult) -> str:
+        """What the receipt of an answer without a toll says.
+
+        Of an answer that was paid for, its price shows no more than a toll would have shown.
+        """
+        seconds = result.work.seconds
+        told = self.selector.published_seconds(seconds) if result.mode == PREPAID else seconds
+        return wire.format_receipt(result.work.rows, told, result.mode)
+
     @property
     def current_tariff(self) -> Tariff:
         """The tariff for the next request; the drift monitor may have chosen another g for it."""
@@ -218,6 +231,9 @@ class GateRequest:
     ``payment`` is the receipt of the admission toll that the caller has paid for this request. ``head`` is what of the
     request's query and headers goes to the model server. ``unread``, for shadow mode only: why the body is not read;
     ``content_type`` may be any then. ``must_be_read``: a body that cannot be read is refused in shadow mode, too.
+    ``by_digest``: its client sends it again with the proof of an admission toll, whose token holds its digest alone.
+    ``whole_price``: a toll for its answer is such an admission toll, too, of the whole price; the answer is not kept.
+    ``on_first_event`` is called when the first event of a stream has come that is collected and priced.
     """
 
     caller: Caller
@@ -230,6 +246,9 @@ class GateRequest:
     head: RequestHead = NO_HEAD
     unread: str = ""
     must_be_read: bool = False
+    by_digest: bool = False
+    whole_price: bool = False
+    on_first_event: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,14 +95,15 @@ class Settlement:
     ) -> Admission:
         """Count what the caller returns, and reserve a request of ``rows`` rows, less the caller's discount.
 
-        ``payment``: of an admission toll.
+        ``payment``: of an admission toll. What it prepays is reserved, for it may be the whole price of the request.
 
         Raises:
             LedgerError: the ledger does not answer, and answers are not released without it.
         """
         unit = tariff.unit_seconds
+        prepaid = 0.0 if payment is None else payment.prepaid
         reservation = Reservation(
-            min(rows * unit * (1.0 - caller.discount), self._most_seconds),
+            min(max(rows * unit * (1.0 - caller.discount), prepaid), self._most_seconds),
             self._terms.at(caller, unit),
             min(tariff.new_account_seconds(caller), self._most_seconds),
             new_account_share(rows),
@@ -181,6 +182,24 @@ class Settlement:
         expires = self._runtime.clock() + RECEIPT_SECONDS
         receipt = Receipt(self._identity(), expires, admission.from_credit + adjustment.unsettled, rows)
         return Priced(asked, receipt, adjustment)
+
+    @staticmethod
+    def whole_price(priced: Priced, admission: Admission, *, in_ledger: bool) -> Receipt:
+        """The receipt of an admission toll for what is asked of a price, in place of a toll for the answer.
+
+        It prepays the whole price: what was reserved of prepaid work is used up, and given again once the rest is paid.
+
+        Raises:
+            LedgerError: the ledger does not answer. It alone can count this receipt once.
+        """
+        if not in_ledger:
+            raise LedgerError("the ledger does not answer, and this request cannot be paid for without it")
+        assert priced.receipt is not None  # something is asked
+        return replace(priced.receipt, prepaid=priced.asked + admission.from_prepaid)
+
+    def nothing_owed(self) -> Receipt:
+        """The receipt of a toll that asks no work: it settles nothing."""
+        return Receipt(self._identity(), self._runtime.clock() + RECEIPT_SECONDS, 0.0)
 
     def seal(self, caller: Caller, receipt: Receipt) -> bytes:
         """A receipt as the caller carries it."""

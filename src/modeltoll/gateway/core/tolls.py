@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from modeltoll import wire
-from modeltoll.errors import RequestError, TollMalformed
+from modeltoll.errors import RequestError, TokenRefused, TollMalformed
 from modeltoll.gateway.core.padding import MOST_BYTES, padded_length
 from modeltoll.gateway.core.threads import LARGE_BYTES, off_loop
 from modeltoll.gateway.upstream.upstream import NO_HEAD, RequestHead
@@ -24,13 +25,14 @@ if TYPE_CHECKING:
     from modeltoll.settlement_records import Receipt
     from modeltoll.toll_records import Challenge, Solution
 
-__all__ = ["AdmittedRequest", "TollContent", "admission_toll", "answer_toll", "redeem"]
+__all__ = ["AdmittedRequest", "TollContent", "admission_toll", "answer_toll", "paid_by_digest", "redeem"]
 
 # A token lives for this many seconds, and for _TOKEN_WAITS times its expected work besides.
 _TOKEN_SECONDS = 3600.0
 _ADMISSION_SECONDS = 60.0
 _TOKEN_WAITS = 10.0
 _SEAL_HEAD_BYTES = 14  # numbers before the body of a sealed answer
+_BY_DIGEST = "application/x-modeltoll-digest"  # in place of a content type, in a token that does not hold its request
 _TOKEN_HEAD_BYTES = 2048  # for what a token holds beside its answer, whose length may vary with the price
 
 
@@ -108,7 +110,7 @@ def _answer_toll(
 def admission_toll(
     runtime: GateRuntime, selector: PuzzleSelector, request: GateRequest, model: str, work: Work, payment: Receipt
 ) -> Toll:
-    """A toll for the admission of a request. Its token holds the request, so that the gateway need not keep it.
+    """A toll for the admission of a request. Its token holds the request or its digest, so that the gateway need not keep it.
 
     ``payment``: what the redeemed token counts for.
     """
@@ -116,12 +118,14 @@ def admission_toll(
     challenge, solution = puzzle.make(work, runtime.rng)
     expected = expected_seconds(challenge, runtime.profile)
     request_in_token = Answer(wire.STATUS, request.content_type, request.body)
+    if request.by_digest:
+        request_in_token = Answer(wire.STATUS, _BY_DIGEST, b"")
     seconds = _ADMISSION_SECONDS + _TOKEN_WAITS * expected
     payment = replace(payment, expires=runtime.clock() + seconds)
     claim = _claim(
         runtime, request, request_in_token, (challenge, solution), (seconds, payment), _admission(model, request)
     )
-    token = seal.seal_token(runtime.key_ring, claim, runtime.rng, length=_TOKEN_HEAD_BYTES + len(request.body))
+    token = seal.seal_token(runtime.key_ring, claim, runtime.rng, length=_TOKEN_HEAD_BYTES + len(request_in_token.body))
     return Toll(mode, challenge, token, work.rows, expected, int(claim.expires), admission=True)
 
 
@@ -166,15 +170,41 @@ def redeem(runtime: GateRuntime, caller: Caller, body: bytes) -> tuple[Answer | 
         RequestError: the body is not a redemption. TokenRefused: the token is forged, another caller's, expired or not
             solved.
     """
+    claim, receipt = _solved(runtime, caller, body)
+    answer = claim.answer
+    if claim.admission is None:
+        return answer, receipt
+    if answer.content_type == _BY_DIGEST:
+        raise TokenRefused(seal.REFUSED, private="a token of a request's digest, without the request")
+    model, path, query, *read = (*claim.admission, "") if len(claim.admission) == 2 else claim.admission
+    head = RequestHead(query, (), tuple(zip(read[::2], read[1::2], strict=True)))
+    return AdmittedRequest(model, path, answer.body, answer.content_type, receipt, head), receipt
+
+
+def paid_by_digest(runtime: GateRuntime, model: str, request: GateRequest, body: bytes) -> Receipt:
+    """The receipt of an admission toll that was paid for this very request: the same caller, bytes, model and head.
+
+    The ledger counts it once. ``body``: the token and the proof of its work, as ``wire.encode_redemption`` writes them.
+
+    Raises:
+        RequestError: that is no redemption. TokenRefused: the token is forged, expired, not solved, or for anything else.
+    """
+    claim, receipt = _solved(runtime, request.caller, body)
+    digest = hashlib.sha256(request.body).digest()
+    if claim.answer.content_type != _BY_DIGEST or claim.admission != _admission(model, request):
+        raise TokenRefused(seal.REFUSED, private="not a token of a request's digest, or of another model, path or head")
+    if not hmac.compare_digest(claim.request_digest, digest):
+        raise TokenRefused(seal.REFUSED, private="a token of another request")
+    return receipt
+
+
+def _solved(runtime: GateRuntime, caller: Caller, body: bytes) -> tuple[seal.RedeemClaim, Receipt]:
+    """What a token holds whose work was done, and its receipt; raises as ``redeem``."""
     try:
         redemption = wire.decode_redemption(body)
     except TollMalformed as error:
         raise RequestError(str(error)) from None
     claim = seal.open_token(runtime.key_ring, redemption.token, caller.name, runtime.clock())
-    answer, receipt = seal.redeem_claim(claim, redemption), claim.receipt
-    assert receipt is not None  # every token of a gateway holds one
-    if claim.admission is None:
-        return answer, receipt
-    model, path, query, *read = (*claim.admission, "") if len(claim.admission) == 2 else claim.admission
-    head = RequestHead(query, (), tuple(zip(read[::2], read[1::2], strict=True)))
-    return AdmittedRequest(model, path, answer.body, answer.content_type, receipt, head), receipt
+    seal.redeem_claim(claim, redemption)
+    assert claim.receipt is not None  # every token of a gateway holds one
+    return claim, claim.receipt

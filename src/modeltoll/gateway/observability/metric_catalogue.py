@@ -38,6 +38,13 @@ _ALL = (
         ("model",),
         _REQUEST_BUCKETS,
     ),
+    Metric(
+        "first_event_seconds",
+        "histogram",
+        "Time from a request's last byte to the first event of its stream, whether it is passed on or sealed",
+        ("model",),
+        _REQUEST_BUCKETS,
+    ),
     Metric("refusals_total", "counter", "Requests that ended in an error, by the class of the error", ("error",)),
     Metric(
         "unmeasured_requests_total",
@@ -45,6 +52,7 @@ _ALL = (
         "Requests that shadow mode answered without measuring them",
         ("model", "reason"),
     ),
+    Metric("grpc_calls_total", "counter", "Calls over gRPC, by method and status code", ("method", "code")),
     Metric("redemptions_total", "counter", "Answers handed over for a token and its solution"),
     Metric("without_ledger_total", "counter", "Answers priced while the ledger did not answer"),
     Metric(

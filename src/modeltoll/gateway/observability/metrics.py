@@ -55,10 +55,12 @@ class GatewayMetrics:
         self._long_standing = self._counter("long_standing_suspects_total")
         self._recent_suspects = self._gauge("suspected_callers")
         self._refusals = self._counter("refusals_total")
+        self._grpc_calls = self._counter("grpc_calls_total")
         self._redemptions = self._counter("redemptions_total")
         self._upstream_retries = self._counter("upstream_retries_total")
         self._without_ledger = self._counter("without_ledger_total")
         self._seconds = self._histogram("request_seconds")
+        self._first_event_seconds = self._histogram("first_event_seconds")
         self._unit = self._gauge("unit_seconds")
         self._model_metrics: dict[tuple[str, str], _ModelMetrics] = {}
         self._callback_gauges: dict[str, Gauge] = {}
@@ -154,6 +156,10 @@ class GatewayMetrics:
         if not result.in_ledger:
             self._without_ledger.inc()
 
+    def count_stream(self, model: str, seconds: float) -> None:
+        """Count a stream whose first event came after ``seconds``."""
+        self._first_event_seconds.labels(model).observe(seconds)
+
     def _metrics_of(self, model: str, mode: str) -> _ModelMetrics:
         """The metrics of a model and a mode, cached: a look-up by labels takes longer than an update."""
         known = self._model_metrics.get((model, mode))
@@ -163,6 +169,10 @@ class GatewayMetrics:
                 self._requests.labels(model, mode), rows, work, seconds
             )
         return known
+
+    def count_grpc_call(self, method: str, code: str) -> None:
+        """Count a call over gRPC, by its method, which is one of those that are served, and the name of its status code."""
+        self._grpc_calls.labels(method, code).inc()
 
     def count_redemption(self) -> None:
         """Count a token that was redeemed."""

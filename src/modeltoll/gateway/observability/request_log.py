@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from modeltoll.gateway.observability.audit import AuditRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -37,6 +37,7 @@ class RequestFields:
     suspected: bool = False
     error: str = ""
     reason: str = ""
+    first_event: float | None = None
 
     def set_result(self, model: str, result: GateResult) -> None:
         """Set the result of a model's gate."""
@@ -61,6 +62,32 @@ class RequestRecorder:
     audit: AuditLog | None = None
     tracer: Tracer | None = None
 
+    @contextmanager
+    def recording(self, scope: Scope) -> Iterator[Callable[[int], None]]:
+        """While the block lasts, a request is handled; yields what notes the status with which it ends.
+
+        Its fields are in the scope from here on.
+        """
+        if self.audit is None and self.tracer is None:
+            yield lambda _: None
+            return
+        scope[_FIELDS] = RequestFields()
+        status, begin = _CLIENT_GONE, time.perf_counter()
+
+        def note_status(noted: int) -> None:
+            nonlocal status
+            status = noted
+
+        with self.tracer.request_span(scope) if self.tracer else nullcontext() as span:
+            try:
+                yield note_status
+            finally:
+                record = self.audit_record(scope, status, time.perf_counter() - begin)
+                if self.audit is not None:
+                    self.audit.append(record)
+                if span is not None:
+                    span.set_result(record)
+
     def audit_record(self, scope: Scope, status: int, seconds: float) -> AuditRecord:
         """The record of a request that ended with ``status`` after ``seconds``."""
         fields = fields_of(scope)
@@ -78,6 +105,7 @@ class RequestRecorder:
             suspected=fields.suspected,
             error=fields.error,
             reason=fields.reason,
+            first_event_seconds=fields.first_event,
         )
 
 
@@ -90,25 +118,14 @@ class RequestLogMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
-        audit, tracer = self._recorder.audit, self._recorder.tracer
-        if scope["type"] != "http" or (audit is None and tracer is None):
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        scope[_FIELDS] = RequestFields()
-        status, begin = _CLIENT_GONE, time.perf_counter()
+        with self._recorder.recording(scope) as note_status:
 
-        async def send_and_note_status(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
+            async def send_and_note_status(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    note_status(message["status"])
+                await send(message)
 
-        with tracer.request_span(scope) if tracer else nullcontext() as span:
-            try:
-                await self._app(scope, receive, send_and_note_status)
-            finally:
-                record = self._recorder.audit_record(scope, status, time.perf_counter() - begin)
-                if audit is not None:
-                    audit.append(record)
-                if span is not None:
-                    span.set_result(record)
+            await self._app(scope, receive, send_and_note_status)

@@ -48,6 +48,8 @@ def _is_token_count(name: str, item: object) -> bool:
         return True
     if name.endswith("_tokens_details"):
         return is_usage(item) and not any(isinstance(deeper, dict) for deeper in item.values())  # type: ignore[attr-defined]
+    if name.endswith("_tokens_per_turn"):  # vLLM's Responses: one count for each time that the model was asked
+        return isinstance(item, list) and len(item) <= _COUNTS and all(type(one) is int and one >= 0 for one in item)
     return name.endswith("_tokens") and type(item) is int and item >= 0
 
 

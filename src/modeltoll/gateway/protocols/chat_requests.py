@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from modeltoll.errors import RequestError
-from modeltoll.gateway.protocols.openai_shape import bounded
+from modeltoll.gateway.protocols.openai_shape import bounded, unbounded
 from modeltoll.gateway.protocols.request_members import RequestMembers, has_value, names
 
 if TYPE_CHECKING:
@@ -16,12 +16,17 @@ if TYPE_CHECKING:
 __all__ = [
     "CHAT_MEMBERS",
     "ChatNote",
+    "StreamTerms",
     "altered",
     "answer_bound",
     "chat_note",
     "check_messages",
+    "check_references",
     "check_tools",
     "pinned",
+    "stream_bound",
+    "stream_terms",
+    "token_bytes",
 ]
 
 _OPENAI = """messages model tools tool_choice parallel_tool_calls functions function_call temperature top_p n seed stop
@@ -46,8 +51,8 @@ CHAT_MEMBERS = RequestMembers(
     # logprobs and top_logprobs: all are always measured and paid for, whatever of them the caller gets to see
     harmless=names(
         """user metadata store safety_identifier prompt_cache_key prompt_cache_retention prompt_cache_options service_tier
-        request_id rid cache_salt cache_prompt timings_per_token stream stream_interval stream_reasoning logprobs
-        top_logprobs"""
+        request_id rid cache_salt cache_prompt timings_per_token stream stream_options stream_interval stream_reasoning
+        logprobs top_logprobs"""
     ),
     unmeasured=names(
         """prompt_logprobs logprob_token_ids return_hidden_states return_token_ids return_tokens_as_token_ids
@@ -58,7 +63,7 @@ CHAT_MEMBERS = RequestMembers(
     outside=names(
         """custom_logit_processor custom_params vllm_xargs kv_transfer_params ec_transfer_params bootstrap_host
         bootstrap_port bootstrap_room lora lora_path session_params session_id web_search_options id_slot
-        ngram_corpus_id stream_options"""
+        ngram_corpus_id"""
     ),
 )
 
@@ -89,6 +94,8 @@ _TOOLS = frozenset(("function", "custom"))  # those that the caller runs
 _CALLS = frozenset(("tool_calls", "function_call", "tools"))  # may have any members
 _LIMITS = ("max_completion_tokens", "max_tokens", "n_predict")
 _TOKEN_BYTES = 32  # of one token's text in an answer, with its escapes
+_EVENT_BYTES = 480  # of one event of a stream, without its token and log-probabilities
+_STREAM_OPTIONS = ("include_usage", "include_obfuscation", "continuous_usage_stats")
 _LOGPROB_BYTES = 160  # of one log-probability in an answer, with its token
 
 
@@ -98,6 +105,40 @@ class ChatNote:
 
     names: frozenset[str] = frozenset()
     stop: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StreamTerms:
+    """How a caller wants a stream: ``usage`` says whether the numbers of tokens are shown. ``options`` go to the server."""
+
+    usage: bool
+    options: Mapping[str, Any]
+
+
+def stream_terms(document: dict[str, Any], service: ServiceDescription) -> StreamTerms | None:
+    """The terms of a request for a stream; None where it wants a whole answer.
+
+    The server is always asked for its count of tokens, which is compared with those that were measured.
+
+    Raises:
+        RequestError: ``stream`` is neither true nor false, or ``stream_options`` holds what is not served.
+    """
+    wanted, options = document.get("stream"), document.get("stream_options")
+    if wanted is not None and not isinstance(wanted, bool):
+        raise RequestError("'stream' is not true or false")
+    if not wanted:
+        if has_value(options):
+            raise RequestError("'stream_options' needs 'stream': true")
+        return None
+    options = {} if options is None else options
+    if not isinstance(options, dict):
+        raise RequestError("'stream_options' is not an object")
+    for name, value in options.items():
+        if name not in (*_STREAM_OPTIONS, *service.allow_members):
+            raise RequestError(f"'stream_options.{name[:64]}' is not served here")
+        if name in _STREAM_OPTIONS and not (value is None or isinstance(value, bool)):
+            raise RequestError(f"'stream_options.{name}' is not true or false")
+    return StreamTerms(options.get("include_usage") is True, options | {"include_usage": True})
 
 
 def check_messages(document: dict[str, Any], service: ServiceDescription) -> None:
@@ -112,7 +153,12 @@ def check_messages(document: dict[str, Any], service: ServiceDescription) -> Non
     messages = document.get("messages")
     if not isinstance(messages, list) or not messages or not all(isinstance(item, dict) for item in messages):
         raise RequestError("'messages' is not a list of messages")
-    left: list[Any] = list(messages)
+    check_references(messages, service)
+
+
+def check_references(messages: list[Any], service: ServiceDescription) -> None:
+    """Refuse messages that refer to something that they do not hold; raises as ``check_messages``."""
+    left = list(messages)
     while left:
         item = left.pop()
         if isinstance(item, list):
@@ -148,8 +194,10 @@ def _is_reference(name: str, value: object) -> bool:
     return name in _REFERENCES and has_value(value)
 
 
-def pinned(document: dict[str, Any], service: ServiceDescription) -> dict[str, Any]:
+def pinned(document: dict[str, Any], service: ServiceDescription, sent: tuple[str, ...] = _SENT) -> dict[str, Any]:
     """The request as it goes on: where log-probabilities are tempered, with everything that tempers them neutral.
+
+    ``sent`` are the members that the API knows: they are sent where the request leaves them out.
 
     Raises:
         RequestError: they are tempered, and the request wants something else.
@@ -163,15 +211,15 @@ def pinned(document: dict[str, Any], service: ServiceDescription) -> dict[str, A
         if isinstance(value, bool) or value not in neutral:
             allowed = f" must be {neutral[0]}" if neutral and neutral[0] != {} else " must be left out"
             raise RequestError(f"{name!r}{allowed} here: the price is made of log-probabilities, which it would change")
-    wanted = {name: _NEUTRAL[name][0] for name in _SENT if document.get(name) is None}
+    wanted = {name: _NEUTRAL[name][0] for name in sent if document.get(name) is None}
     return document | wanted
 
 
-def altered(document: dict[str, Any], service: ServiceDescription) -> str:
+def altered(document: dict[str, Any], service: ServiceDescription, sent: tuple[str, ...] = _SENT) -> str:
     """Why the server may answer the ``pinned`` request otherwise; empty where it may not."""
     if service.logprobs == "raw" or service.neutral_defaults:
         return ""
-    missing = [name for name in _SENT if document.get(name) is None]
+    missing = [name for name in sent if document.get(name) is None]
     return f"{missing[0]!r} is left out: the server's own value of it is not known" if missing else ""
 
 
@@ -192,16 +240,26 @@ def _names(document: dict[str, Any]) -> list[str]:
     return [name for name in called if isinstance(name, str)]
 
 
-def answer_bound(document: dict[str, Any], choices: int, shown: int | None) -> int | None:
+def stream_bound(choices: int, shown: int | None, tokens: int) -> int:
+    """The largest length of a stream of so many tokens, in bytes; otherwise as ``answer_bound``."""
+    return unbounded(choices, tokens * token_bytes(shown, stream=True))
+
+
+def token_bytes(shown: int | None, *, stream: bool) -> int:
+    """The most bytes that one token takes in an answer; ``shown`` as in ``answer_bound``."""
+    return _TOKEN_BYTES + (_EVENT_BYTES if stream else 0) + (0 if shown is None else (shown + 1) * _LOGPROB_BYTES)
+
+
+def answer_bound(document: dict[str, Any], choices: int, shown: int | None, *, stream: bool = False) -> int | None:
     """The length that answers to such a request have at most, in bytes, as ``ParsedRequest.answer_bound``.
 
     Args:
         document: the request.
         choices: its number of completions.
         shown: the log-probabilities per token that the caller gets beside the token's own; None: none at all.
+        stream: whether each token comes in an event of its own.
     """
     limits = [limit for name in _LIMITS if type(limit := document.get(name)) is int and limit > 0]
     if not limits:
         return None
-    per_token = _TOKEN_BYTES + (0 if shown is None else (shown + 1) * _LOGPROB_BYTES)
-    return bounded(choices, max(limits) * per_token)
+    return bounded(choices, max(limits) * token_bytes(shown, stream=stream))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -27,9 +28,12 @@ from modeltoll.leak.scores import check_scores
 from modeltoll.records import Answer, Evidence
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from modeltoll.gateway.protocols.oip_requests import InferenceRequest
     from modeltoll.records import Floats
 
-__all__ = ["OpenInference"]
+__all__ = ["OipAnswer", "OipTensor", "OpenInference", "check_shown", "input_errors"]
 
 _MODEL = "/v2/models/{model}"
 _VERSION = f"{_MODEL}/versions/{{version}}"
@@ -50,7 +54,9 @@ _SHOWN_PARAMETERS = frozenset(  # of answers: they say nothing of the model
 )
 
 
-class _Tensor(msgspec.Struct, forbid_unknown_fields=True):
+class OipTensor(msgspec.Struct, forbid_unknown_fields=True):
+    """An output of an answer."""
+
     name: str
     shape: list[int]
     datatype: str
@@ -58,8 +64,10 @@ class _Tensor(msgspec.Struct, forbid_unknown_fields=True):
     parameters: dict[str, Any] | None = None
 
 
-class _Answer(msgspec.Struct, forbid_unknown_fields=True):
-    outputs: list[_Tensor]
+class OipAnswer(msgspec.Struct, forbid_unknown_fields=True):
+    """An answer to an inference request."""
+
+    outputs: list[OipTensor]
     model_name: str | None = None
     model_version: str | None = None
     id: str | None = None
@@ -79,7 +87,18 @@ class _Metadata(msgspec.Struct):
 _metadata = msgspec.json.Decoder(_Metadata)
 
 
-def _check_shown(answer: _Answer, service: ServiceDescription) -> None:
+@contextmanager
+def input_errors() -> Iterator[None]:
+    """Errors of an input's data, which begin with a verb, as ``RequestError``."""
+    try:
+        yield
+    except ValueError as error:
+        raise RequestError(f"an input's 'data' {error}") from None
+    except OverflowError:
+        raise RequestError("an input holds a number that is too large") from None
+
+
+def check_shown(answer: OipAnswer, service: ServiceDescription) -> None:
     """Every member of an answer beside its outputs' data says nothing of the model, or ``ValueError`` is raised."""
     for text in (answer.model_name, answer.model_version, answer.id):
         if text is not None and len(text) > _MODEL_CHARACTERS + MAX_ID:
@@ -111,7 +130,7 @@ def _ranked(items: list[str], rows: int, shown: int, classes: int) -> Floats:
     return table
 
 
-def _table(output: _Tensor, rows: int, data: object, *, batched: bool) -> Floats:
+def _table(output: OipTensor, rows: int, data: object, *, batched: bool) -> Floats:
     """An output's numbers, one line per row of the request.
 
     Raises:
@@ -149,12 +168,12 @@ class OpenInference(PlainErrors):
             head, tail = split_body(body, content_type)
         except ValueError as error:
             raise RequestError(f"the request {error}") from None
-        try:
+        with input_errors():
             request = read_inference_request(head, tail, service)
-        except ValueError as error:
-            raise RequestError(f"an input's 'data' {error}") from None
-        except OverflowError:
-            raise RequestError("an input holds a number that is too large") from None
+        return self.parsed(request, service)
+
+    def parsed(self, request: InferenceRequest, service: ServiceDescription) -> ParsedRequest:
+        """What the measures may use of a request."""
         parts = [tensor.rows.numbers for tensor in request.inputs]
         numbers_only = [part for part in parts if part is not None]
         ordered = bool(service.inputs) or len(parts) == 1  # or nothing says in which order the model reads them
@@ -169,10 +188,20 @@ class OpenInference(PlainErrors):
         """The declared output, as probabilities, one row per row of the request."""
         try:
             head, tail = split_body(answer.body, answer.content_type)
-            read = msgspec.convert(load_json_answer(head), _Answer)
-            _check_shown(read, service)
+            read = msgspec.convert(load_json_answer(head), OipAnswer)
+            check_shown(read, service)
         except (ValueError, RecursionError) as error:  # msgspec.ValidationError is a ValueError
             raise AnswerError("the model server's answer is not of the protocol", private=str(error)) from None
+        return self.evidence_of(read, lambda: _pieces(read.outputs, tail), parsed, service)
+
+    def evidence_of(
+        self,
+        read: OipAnswer,
+        pieces: Callable[[], Sequence[object]],
+        parsed: ParsedRequest,
+        service: ServiceDescription,
+    ) -> Evidence:
+        """The evidence of an answer that was read. ``pieces``: the data of each output; it raises ``ValueError``."""
         outputs = read.outputs
         measured = [output for output in outputs if output.name == service.output]
         if len(measured) != 1:
@@ -183,7 +212,7 @@ class OpenInference(PlainErrors):
                 private="ask the model server for the measured output only, or list the others in output.unmeasured",
             )
         try:
-            data = _pieces(outputs, tail)[outputs.index(measured[0])]
+            data = pieces()[outputs.index(measured[0])]
             scores = self._scores(measured[0], data, parsed, service)
         except (ValueError, OverflowError) as error:
             raise AnswerError(
@@ -191,7 +220,7 @@ class OpenInference(PlainErrors):
             ) from None
         return Evidence(parsed.fingerprints, scores=scores, inputs=parsed.inputs)
 
-    def _scores(self, output: _Tensor, data: object, parsed: ParsedRequest, service: ServiceDescription) -> Floats:
+    def _scores(self, output: OipTensor, data: object, parsed: ParsedRequest, service: ServiceDescription) -> Floats:
         rows = len(parsed.fingerprints)
         if not isinstance(parsed.note, int) or output.datatype != TEXT:  # servers without the extension show them all
             table = _table(output, rows, data, batched=service.batched)
@@ -227,14 +256,16 @@ class OpenInference(PlainErrors):
     ) -> bytes:
         """One tensor for each named column, typed as the metadata says; values without names are those of the one tensor."""
         described = _described(metadata)
+        rows = rows if service.batched else rows[:1]
         if len(described) == 1 and not set(columns) & described.keys():
             one = next(iter(described.values()))
-            shape = [len(rows), *(one.shape[1:] if -1 not in one.shape[1:] else (len(rows[0]),))]
+            first, row = ([len(rows)], one.shape[1:]) if service.batched else ([], one.shape)
+            shape = [*first, *(row if -1 not in row else (len(rows[0]),))]
             data = [value for row in rows for value in row]
             tensors = [{"name": one.name, "shape": shape, "datatype": one.datatype, "data": data}]
         elif set(columns) == described.keys():
             tensors = [
-                _value_tensor(described[name], values)
+                _value_tensor(described[name], values, batched=service.batched)
                 for name, values in zip(columns, zip(*rows, strict=True), strict=True)
             ]
         else:
@@ -254,19 +285,15 @@ def _described(metadata: bytes) -> dict[str, _TensorMetadata]:
         raise AnswerError("the model's metadata is not of the protocol", private=str(error)) from None
 
 
-def _value_tensor(described: _TensorMetadata, values: tuple[Any, ...]) -> dict[str, Any]:
+def _value_tensor(described: _TensorMetadata, values: tuple[Any, ...], *, batched: bool) -> dict[str, Any]:
     """A tensor of one value, or one list of values, a row."""
     wide = isinstance(values[0], list)
     data = [item for value in values for item in value] if wide else list(values)
     if described.datatype == TEXT:
         data = [value if isinstance(value, str) or value is None else str(value) for value in data]
-    further = [len(values[0])] if wide else [1] * (len(described.shape) - 1)
-    return {
-        "name": described.name,
-        "shape": [len(values), *further],
-        "datatype": described.datatype,
-        "data": data,
-    }
+    further = [len(values[0])] if wide else [1] * (len(described.shape) - batched)
+    shape = [len(values), *further] if batched else further
+    return {"name": described.name, "shape": shape, "datatype": described.datatype, "data": data}
 
 
 def _described_tensor(described: _TensorMetadata, rows: Floats, *, batched: bool) -> dict[str, Any]:
@@ -279,7 +306,7 @@ def _described_tensor(described: _TensorMetadata, rows: Floats, *, batched: bool
     return {"name": described.name, "shape": shape, "datatype": described.datatype, "data": data}
 
 
-def _pieces(outputs: list[_Tensor], tail: BinaryTail | None) -> list[object]:
+def _pieces(outputs: list[OipTensor], tail: BinaryTail | None) -> list[object]:
     """The data of each output: its JSON, or its part of the raw bytes.
 
     Raises:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from modeltoll.gateway.protocols.oip_tensors import TensorRows
     from modeltoll.gateway.protocols.protocol import DeclaredInput, ServiceDescription
 
-__all__ = ["MAX_ID", "SIZE", "InferenceRequest", "InputTensor", "read_inference_request"]
+__all__ = ["MAX_ID", "SIZE", "InferenceRequest", "InputTensor", "read_inference_document", "read_inference_request"]
 
 SIZE, _CLASSIFICATION, _CODEC = "binary_data_size", "classification", "content_type"
 _BYPASS = ("shared_memory_region", "shared_memory_offset", "shared_memory_byte_size")  # read or written elsewhere
@@ -79,8 +79,11 @@ class InferenceRequest:
         lines = zip(*(one.rows.lines for one in self.inputs), strict=True)
         return row_fingerprints((b"tensors", shared, codecs, self.context), lines)
 
-    def answer_bound(self, service: ServiceDescription) -> int | None:
-        """The most bytes of an answer's body; None where the settings do not say how much it can hold."""
+    def answer_bound(self, service: ServiceDescription, raw_bytes: int = _RAW_BYTES) -> int | None:
+        """The most bytes of an answer's body; None where the settings do not say how much it can hold.
+
+        ``raw_bytes``: the most of a number that is not written in digits.
+        """
         if self.outputs != {service.output}:
             return None
         head = ANSWER_OVERHEAD + text_bytes(service.served_as or service.model) + text_bytes(self.id)
@@ -92,7 +95,7 @@ class InferenceRequest:
             return head + self.rows * (self.classes_shown * item + 1)
         numbers = numbers_per_row(service)
         if self.raw and numbers is not None:
-            return head + self.rows * numbers * _RAW_BYTES
+            return head + self.rows * numbers * raw_bytes
         bound = scores_bound(self.rows, replace(service, unmeasured=()))
         return None if bound is None else head + bound
 
@@ -112,7 +115,13 @@ def read_inference_request(head: bytes, tail: BinaryTail | None, service: Servic
         RequestError: not a request of the protocol, or not one that can be measured.
         ValueError: an input's data is not what its shape and datatype say; the message begins with a verb.
     """
-    document = load_object(head)
+    return read_inference_document(load_object(head), tail, service)
+
+
+def read_inference_document(
+    document: dict[str, Any], tail: BinaryTail | None, service: ServiceDescription
+) -> InferenceRequest:
+    """The same, of JSON that has been decoded."""
     context = other_members(document, _REQUEST, service, of="the request")
     if document.get(_NAME) not in (None, service.model, service.served_as):
         raise RequestError(f"{_NAME!r} is not the name of the model that the path names")

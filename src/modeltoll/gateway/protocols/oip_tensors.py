@@ -16,6 +16,8 @@ import numpy as np
 from modeltoll import wire
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from numpy.typing import NDArray
 
     from modeltoll.records import Floats
@@ -29,9 +31,13 @@ __all__ = [
     "TensorRows",
     "flattened",
     "numbers",
+    "packed",
+    "packed_texts",
     "read_rows",
     "split_body",
     "texts",
+    "unpacked",
+    "unpacked_numbers",
     "unpacked_texts",
 ]
 
@@ -134,7 +140,7 @@ def read_rows(data: object, datatype: str, shape: tuple[int, ...]) -> TensorRows
     """
     rows = shape[0]
     if datatype == TEXT:
-        items = [len(item).to_bytes(_LENGTH_BYTES, "little") + item for item in texts(data, shape)]
+        items = [_packed_text(item) for item in texts(data, shape)]
         width = len(items) // rows
         return TensorRows([b"".join(items[i : i + width]) for i in range(0, len(items), width)], None)
     values = _values(data, datatype, shape).reshape(rows, -1)
@@ -149,7 +155,7 @@ def numbers(data: object, datatype: str, shape: tuple[int, ...], kinds: frozense
         OverflowError: a number that is too large.
     """
     if isinstance(data, memoryview):
-        read = _unpacked(data, datatype, shape).astype(np.float64)
+        read = unpacked_numbers(data, datatype, shape).astype(np.float64)
     else:
         read = np.array(flattened(data, shape, kinds), dtype=np.float64)
         if not np.isfinite(read).all():
@@ -160,7 +166,7 @@ def numbers(data: object, datatype: str, shape: tuple[int, ...], kinds: frozense
 def _values(data: object, datatype: str, shape: tuple[int, ...]) -> NDArray[Any]:
     """A tensor's numbers as its datatype holds them, integers exact and floats as floats of 64 bits without minus zero."""
     if isinstance(data, memoryview):
-        read = _unpacked(data, datatype, shape)
+        read = unpacked_numbers(data, datatype, shape)
     elif datatype == "BF16":
         raise ValueError("is of BF16, which is sent as raw bytes only")
     elif datatype in BROKEN:
@@ -192,8 +198,12 @@ def _whole(items: list[Any], datatype: str) -> NDArray[Any]:
         raise ValueError(f"holds a number that is no {datatype}, or not finite") from None
 
 
-def _unpacked(raw: memoryview, datatype: str, shape: tuple[int, ...]) -> NDArray[Any]:
-    """Raw numbers as their datatype, BF16 as FP32."""
+def unpacked_numbers(raw: memoryview, datatype: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Raw numbers as their datatype, BF16 as FP32.
+
+    Raises:
+        ValueError: they do not fill the shape, or a BOOL is neither 0 nor 1.
+    """
     kind = np.dtype("<u2") if datatype == "BF16" else NUMERIC[datatype].newbyteorder("<")
     if len(raw) != math.prod(shape) * kind.itemsize:
         raise ValueError("does not fill its 'shape'")
@@ -233,3 +243,48 @@ def unpacked_texts(raw: memoryview, most: int) -> list[memoryview]:
         found.append(raw[_LENGTH_BYTES : _LENGTH_BYTES + length])
         raw = raw[_LENGTH_BYTES + length :]
     return found
+
+
+def unpacked(raw: memoryview, datatype: str, shape: tuple[int, ...]) -> list[Any]:
+    """Raw numbers or texts as JSON has them, row by row.
+
+    Raises:
+        ValueError: they do not fill the shape, or JSON cannot hold one: a number that is not finite, a text that is not
+            UTF-8.
+    """
+    if datatype == TEXT:
+        return [text.decode() for text in texts(raw, shape)]  # UnicodeDecodeError is a ValueError
+    values = unpacked_numbers(raw, datatype, shape)
+    if datatype in BROKEN and not np.isfinite(values).all():
+        raise ValueError("holds a number that is not finite")
+    listed: list[Any] = values.tolist()
+    return listed
+
+
+def packed(data: object, datatype: str, shape: tuple[int, ...]) -> bytes:
+    """A tensor's raw bytes, of its JSON or of raw bytes themselves; a missing value among floats is NaN.
+
+    Raises:
+        ValueError: not such a tensor, or a number in it that the datatype does not hold.
+    """
+    if isinstance(data, memoryview):
+        return bytes(data)
+    if datatype == TEXT:
+        return packed_texts(texts(data, shape))
+    if datatype == "BF16":
+        raise ValueError("is of BF16, which is sent as raw bytes only")
+    if datatype in BROKEN:
+        with np.errstate(over="ignore"):
+            values = np.array(flattened(data, shape, _MISSING), dtype=np.float64).astype(NUMERIC[datatype])
+    else:
+        values = _whole(flattened(data, shape, _NUMBERS), datatype)
+    return values.astype(values.dtype.newbyteorder("<")).tobytes()
+
+
+def packed_texts(items: Iterable[bytes]) -> bytes:
+    """Texts with their lengths before them."""
+    return b"".join([_packed_text(item) for item in items])
+
+
+def _packed_text(item: bytes) -> bytes:
+    return len(item).to_bytes(_LENGTH_BYTES, "little") + item

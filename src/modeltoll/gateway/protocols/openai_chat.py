@@ -13,12 +13,10 @@ import msgspec
 
 from modeltoll.errors import RequestError
 from modeltoll.gateway.protocols.chat_answers import (
-    MOST,
     check_members,
     check_token_count,
     load_chat,
     measured_tokens,
-    token_logprobs,
 )
 from modeltoll.gateway.protocols.chat_requests import (
     CHAT_MEMBERS,
@@ -29,9 +27,12 @@ from modeltoll.gateway.protocols.chat_requests import (
     check_messages,
     check_tools,
     pinned,
+    stream_bound,
+    stream_terms,
 )
+from modeltoll.gateway.protocols.chat_streams import ChatStream, without_logprobs
 from modeltoll.gateway.protocols.fingerprints import row_fingerprints
-from modeltoll.gateway.protocols.openai_shape import OpenAIErrors, numbered
+from modeltoll.gateway.protocols.openai_shape import OpenAIErrors, encoded_request, numbered, wanted_choices
 from modeltoll.gateway.protocols.protocol import JSON, ParsedRequest, Routes, ServiceDescription
 from modeltoll.gateway.protocols.rows import check_row_limit
 from modeltoll.gateway.protocols.strict_json import load_object
@@ -44,25 +45,16 @@ if TYPE_CHECKING:
 __all__ = ["OpenAIChat"]
 
 
-def _choices(document: dict[str, Any], service: ServiceDescription) -> int:
-    wanted = document.get("n")
-    if wanted is None:
-        wanted = 1
-    if type(wanted) is not int:
-        raise RequestError("'n' is not a whole number")
-    check_row_limit(wanted, service)
-    return wanted
-
-
-def _top_logprobs(document: dict[str, Any]) -> int | None:
+def _top_logprobs(document: dict[str, Any], service: ServiceDescription) -> int | None:
     """How many log-probabilities per token the caller asks for beside the token's own; None: none at all."""
+    limit = service.top_logprobs
     wanted, most = document.get("logprobs", False), document.get("top_logprobs", 0)
     if wanted is None:
         wanted = False
     if most is None:
         most = 0
-    if not isinstance(wanted, bool) or type(most) is not int or not 0 <= most <= MOST:
-        raise RequestError(f"'logprobs' is not true or false, or 'top_logprobs' is not 0 to {MOST}")
+    if not isinstance(wanted, bool) or type(most) is not int or not 0 <= most <= limit:
+        raise RequestError(f"'logprobs' is not true or false, or 'top_logprobs' is not 0 to {limit}")
     if most and not wanted:
         raise RequestError("'top_logprobs' needs 'logprobs': true")
     return most if wanted else None
@@ -72,23 +64,12 @@ def _stripped(asked: int | None, answer: Answer) -> Answer:
     """The answer as it was measured, written anew, with the log-probabilities that its caller asked for."""
     document = load_chat(answer)
     for choice in document["choices"]:
-        if asked is None:
-            choice["logprobs"] = None
-        else:
-            for token in token_logprobs(choice):
-                token["top_logprobs"] = token["top_logprobs"][:asked]
+        without_logprobs(choice, asked)
     return replace(answer, body=msgspec.json.encode(document))
 
 
-def _encoded(document: dict[str, Any]) -> bytes:
-    try:
-        return msgspec.json.encode(document)
-    except (OverflowError, ValueError, RecursionError):
-        raise RequestError("the request holds a number that is too large, or is nested too deeply") from None
-
-
 class OpenAIChat(OpenAIErrors, TextProtocol):
-    """``/v1/chat/completions``, whole answers only. A row is one completion."""
+    """``/v1/chat/completions``, whole or streamed. A row is one completion."""
 
     name = "openai-chat"
     routes = Routes(
@@ -104,21 +85,25 @@ class OpenAIChat(OpenAIErrors, TextProtocol):
         del content_type
         document = load_object(body)
         check_model(document, service)
-        if document.get("stream"):
-            raise RequestError("streamed answers are not served here; leave 'stream' out")
+        terms = stream_terms(document, service)
         check_messages(document, service)
         check_tools(document, service)
         written = CHAT_MEMBERS.read_bytes(document, service)
-        choices, asked = _choices(document, service), _top_logprobs(document)
-        forward = pinned(document, service) | {"logprobs": True, "top_logprobs": MOST}
+        choices, asked = wanted_choices(document), _top_logprobs(document, service)
+        check_row_limit(choices, service)
+        forward = pinned(document, service) | {"logprobs": True, "top_logprobs": service.top_logprobs}
+        if terms is not None:
+            forward |= {"stream_options": terms.options}
         return ParsedRequest(
             row_fingerprints((b"chat", written), ((b"%d" % number,) for number in range(choices))),
             None,
             note=chat_note(document),
-            forward=None if forward == document else _encoded(forward),
+            forward=None if forward == document else encoded_request(forward),
             strip=partial(_stripped, asked),
-            answer_bound=answer_bound(document, choices, asked),
+            answer_bound=answer_bound(document, choices, asked, stream=terms is not None),
             altered=altered(document, service),
+            token_bound=None if terms is None else partial(stream_bound, choices, asked),
+            stream=None if terms is None else partial(ChatStream, asked, choices, service, usage=terms.usage),
         )
 
     def ask_values(

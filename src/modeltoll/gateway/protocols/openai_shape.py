@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from modeltoll.errors import AnswerError
+from modeltoll.errors import AnswerError, RequestError
 from modeltoll.gateway.protocols.answer_members import ENVELOPE, ValueCheck, check_answer_members, is_anything
 from modeltoll.gateway.protocols.request_members import RequestMembers
 from modeltoll.gateway.protocols.strict_json import any_error_text, load_answer
@@ -17,7 +17,17 @@ if TYPE_CHECKING:
     from modeltoll.gateway.protocols.protocol import ServiceDescription
     from modeltoll.records import Answer
 
-__all__ = ["LARGEST_BOUND", "OpenAIErrors", "bounded", "data_rows", "numbered", "text_fingerprints"]
+__all__ = [
+    "LARGEST_BOUND",
+    "OpenAIErrors",
+    "bounded",
+    "data_rows",
+    "encoded_request",
+    "numbered",
+    "text_fingerprints",
+    "unbounded",
+    "wanted_choices",
+]
 
 LARGEST_BOUND = 64 << 10  # bytes of an answer; beyond it padding to the bound would cost too much
 _FRAME_BYTES = 2048  # of an answer without its rows
@@ -26,8 +36,13 @@ _ROW_BYTES = 512  # of a row without its numbers
 
 def bounded(rows: int, row_bytes: int) -> int | None:
     """The length that an answer of so many rows has at most, in bytes; None where padding to it would cost too much."""
-    bound = _FRAME_BYTES + rows * (_ROW_BYTES + row_bytes)
+    bound = unbounded(rows, rows * row_bytes)
     return bound if bound <= LARGEST_BOUND else None
+
+
+def unbounded(rows: int, data_bytes: int) -> int:
+    """The length of an answer of so many rows, whose data take ``data_bytes`` together."""
+    return _FRAME_BYTES + rows * _ROW_BYTES + data_bytes
 
 
 def text_fingerprints(
@@ -93,3 +108,29 @@ def numbered(document: object, member: str, rows: int) -> list[dict[str, Any]]:
     if len(found) != rows:
         raise AnswerError(f"the model server's answer has one of {member!r} without an index")
     return sorted(found, key=lambda item: item["index"])
+
+
+def wanted_choices(document: dict[str, Any]) -> int:
+    """The member ``n`` of a request: how many completions it asks for; 1 where it is absent or null.
+
+    Raises:
+        RequestError: it is not a whole number.
+    """
+    wanted = document.get("n")
+    if wanted is None:
+        return 1
+    if type(wanted) is not int:
+        raise RequestError("'n' is not a whole number")
+    return wanted
+
+
+def encoded_request(document: dict[str, Any]) -> bytes:
+    """A request that is written anew.
+
+    Raises:
+        RequestError: it holds what cannot be written.
+    """
+    try:
+        return msgspec.json.encode(document)
+    except (OverflowError, ValueError, RecursionError):
+        raise RequestError("the request holds a number that is too large, or is nested too deeply") from None

@@ -79,7 +79,8 @@ class ParsedRequest:
     caller asked for; ``strip`` then removes from the answer what the caller did not ask for. ``note`` is what the protocol
     needs later, to read the answer. ``stream`` makes the reader of an answer that the caller wants as a stream of events;
     None: they do not. A model server may answer such a request with a whole document all the same. ``altered``: why the
-    model may answer ``forward`` otherwise than the request itself, in words; empty where it may not.
+    model may answer ``forward`` otherwise than the request itself, in words; empty where it may not. ``route`` is the path
+    that the request is for, where the protocol serves several whose requests differ; None: the first of ``Routes.infer``.
     """
 
     fingerprints: tuple[bytes, ...]
@@ -90,6 +91,8 @@ class ParsedRequest:
     answer_bound: int | None = None
     altered: str = ""
     stream: Callable[[], StreamReader] | None = None
+    token_bound: Callable[[int], int] | None = None
+    route: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +121,9 @@ class ServiceDescription:
     ``inputs`` are all named inputs of the model, in the order of the measures' private data; empty: they are not declared.
     ``allow_members`` are the members and parameters of a request that it may have beside those that the protocol knows;
     their values are part of every row's fingerprint. ``logprobs`` says how the server reports log-probabilities of tokens:
-    ``raw``, or ``tempered`` by the request's temperature and its like; ``neutral_defaults``: where a request leaves these out,
-    the server tempers nothing. ``versions`` are those that paths with ``{version}``
+    ``raw``, or ``tempered`` by the request's temperature and its like; ``top_logprobs`` is how many per token it is asked
+    for; ``neutral_defaults``: where a request leaves these out, the server tempers nothing. ``versions`` are those that
+    paths with ``{version}``
     may name; the path without a version is always served. ``allow_query`` are the query parameters that are passed on
     beside those of the protocol. ``tolerance``: how far a row of probabilities may be from a sum
     of 1. ``batched``: tensors have the rows as their first dimension; else a request is one row, and its tensors have none.
@@ -137,6 +141,7 @@ class ServiceDescription:
     inputs: tuple[DeclaredInput, ...] = ()
     allow_members: tuple[str, ...] = ()
     logprobs: str = "tempered"
+    top_logprobs: int = 20
     neutral_defaults: bool = False
     versions: tuple[str, ...] = ()
     allow_query: tuple[str, ...] = ()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from modeltoll.gateway.core.gate import Gate
 
-__all__ = ["head_of", "trace_headers"]
+__all__ = ["head_of", "metadata_head", "trace_headers"]
 
 _MOST_QUERY_BYTES = 4096
 _MOST_VALUE_BYTES = 1024  # of a header
@@ -47,6 +47,15 @@ def head_of(request: Request, gates: Sequence[Gate], request_headers: Sequence[s
         return RequestHead(query) if query else NO_HEAD
     traces, read = trace_headers(request.headers, request_headers), _read_headers(request.headers, request_headers)
     return RequestHead(query, traces, read) if query or traces or read else NO_HEAD
+
+
+def metadata_head(metadata: Headers, request_headers: Sequence[str]) -> RequestHead:
+    """The same of a call's metadata, which has no query.
+
+    Raises:
+        RequestError: metadata that the model may read is too long or no text.
+    """
+    return RequestHead("", trace_headers(metadata, request_headers), _read_headers(metadata, request_headers))
 
 
 def _query(raw: bytes, gates: Sequence[Gate]) -> str:

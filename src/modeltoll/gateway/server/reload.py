@@ -18,12 +18,14 @@ from modeltoll.gateway.file_watch import FileWatch
 from modeltoll.gateway.settings.load import load_settings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
     from starlette.types import Receive, Scope, Send
 
     from modeltoll.gateway.assembly.gateway import Gateway
+    from modeltoll.gateway.grpc.call import GrpcCall
+    from modeltoll.gateway.grpc.outcome import Outcome
     from modeltoll.gateway.settings.gateway import Settings
 
 __all__ = ["ReloadingGateway", "keep_immutable"]
@@ -38,7 +40,7 @@ def keep_immutable(new: Settings, old: Settings) -> tuple[Settings, tuple[str, .
 
     Random keys that were drawn because the settings have none are kept too.
     """
-    kept = {name: getattr(old, name) for name in ("listen", "admin", "operation")}
+    kept = {name: getattr(old, name) for name in ("listen", "listen_grpc", "admin", "operation")}
     changed = [name for name, value in kept.items() if getattr(new, name) != value]
     if new.ledger.url != old.ledger.url:
         changed.append("ledger.url")
@@ -61,10 +63,20 @@ class _Generation:
         await self._stack.enter_async_context(self.gateway.running())
 
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._active():
+            await self.gateway.public(scope, receive, send)
+
+    async def call(self, call: GrpcCall) -> Outcome:
+        assert self.gateway.grpc is not None  # the address is there from the start
+        with self._active():
+            return await self.gateway.grpc(call)
+
+    @contextlib.contextmanager
+    def _active(self) -> Iterator[None]:
         self._active_requests += 1
         self._idle.clear()
         try:
-            await self.gateway.public(scope, receive, send)
+            yield
         finally:
             self._active_requests -= 1
             if not self._active_requests:
@@ -98,6 +110,14 @@ class ReloadingGateway:
     async def public(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI: the public application of the active gateway."""
         await self._generation.serve(scope, receive, send)
+
+    async def grpc(self, call: GrpcCall) -> Outcome:
+        """Handle a call over gRPC in the active gateway."""
+        return await self._generation.call(call)
+
+    def serves_grpc(self, method: str) -> bool:
+        """Whether a method over gRPC is served."""
+        return self.gateway.grpc is not None and self.gateway.grpc.serves(method)
 
     async def admin(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI: the admin application of the active gateway."""

@@ -8,9 +8,9 @@ import gc
 import logging
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from modeltoll.gateway.assembly.gateway import Gateway
+    from modeltoll.gateway.server.grpc_server import GrpcServer
     from modeltoll.gateway.settings.gateway import Settings
     from modeltoll.gateway.state import ServerState
 
@@ -34,6 +35,7 @@ __all__ = [
     "SignalPolicy",
     "background_server",
     "event_loop_runner",
+    "grpc_server",
     "listen",
     "run",
     "run_servers",
@@ -46,6 +48,7 @@ log = logging.getLogger("modeltoll.gateway")
 
 _GRACE_SECONDS = 30
 _KEEP_SECONDS = 75
+_MIB = 1 << 20
 
 Listener = tuple["ASGIApp", Sequence[socket.socket]]  # an application, and the sockets on which it listens
 
@@ -129,7 +132,29 @@ async def serve(
     with listen_all("listen", settings.listen_addresses) as public, listen("admin", settings.admin) as admin:
         async with reloading.open():
             listeners = ((reloading.public, public), (reloading.admin, (admin,)))
-            await run_servers(listeners, ready, SignalPolicy(reloading.reload, shutdown_policy(gateway)))
+            signals = SignalPolicy(reloading.reload, shutdown_policy(gateway))
+            await run_servers(listeners, ready, signals, grpc_server(reloading))
+
+
+def grpc_server(reloading: ReloadingGateway, address: str | None = None) -> GrpcServer | None:
+    """The server of the gRPC side; None where the settings have no address for it.
+
+    ``address``: the one that several processes share, which another process keeps.
+    """
+    settings = reloading.gateway.settings
+    if settings.listen_grpc is None:
+        return None
+    from modeltoll.gateway.server.grpc_server import GrpcListener, GrpcServer  # noqa: PLC0415  an extra
+
+    return GrpcServer(
+        GrpcListener(
+            address or settings.listen_grpc,
+            reloading.serves_grpc,
+            reloading.grpc,
+            int(settings.limits.body_mib * _MIB),
+            shared=address is not None,
+        )
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,16 +193,20 @@ class SignalPolicy:
     stop_descriptor: int | None = None
 
 
-async def run_servers(listeners: Sequence[Listener], ready: Callable[[], None], signals: SignalPolicy) -> None:
+async def run_servers(
+    listeners: Sequence[Listener], ready: Callable[[], None], signals: SignalPolicy, grpc: GrpcServer | None = None
+) -> None:
     """Serve all listeners until a signal stops them; ``ready`` is called when the signal handlers are installed.
 
-    The first listener is the public application. It stops first, then the others, so that the readiness check answers
+    The first listener is the public application. It stops first, with the side over gRPC, then the others, so that the readiness check answers
     "not ready" until the last request is completed. A second signal stops everything at once.
     """
     raise_file_limit()
     policy = signals.shutdown
     servers = tuple(_server(app, policy.finish_seconds, policy.keep_alive_seconds) for app, _ in listeners)
-    loop, shutdown = asyncio.get_running_loop(), _Shutdown(servers, policy)
+    loop, shutdown = asyncio.get_running_loop(), _Shutdown(servers, policy, grpc)
+    if grpc is not None:
+        await grpc.start()
     loop.add_signal_handler(signal.SIGHUP, signals.reload)
     loop.add_signal_handler(signal.SIGTERM, shutdown.begin, policy.drain_seconds)
     for number in signals.stop_signals:
@@ -194,13 +223,18 @@ async def run_servers(listeners: Sequence[Listener], ready: Callable[[], None], 
 class _Shutdown:
     """Stops several servers, the first one before the others."""
 
-    def __init__(self, servers: Sequence[_Server], policy: ShutdownPolicy) -> None:
+    def __init__(self, servers: Sequence[_Server], policy: ShutdownPolicy, grpc: GrpcServer | None) -> None:
         self._first, *self._others = servers
+        self._policy = policy
         self._state = policy.state
+        self._grpc = grpc
+        self._grpc_steps: set[asyncio.Task[None]] = set()
 
     async def serve(self, server: _Server, listening: Sequence[socket.socket]) -> None:
         await server.serve(list(listening))
         if server is self._first:
+            if self._grpc is not None:
+                await self._grpc.stop(0.0 if server.force_exit else self._policy.finish_seconds)
             for other in self._others:
                 other.should_exit = True
 
@@ -209,15 +243,24 @@ class _Shutdown:
         if self._state.draining:
             for server in (self._first, *self._others):
                 server.should_exit = server.force_exit = True
+            self._tell_grpc(lambda grpc: grpc.stop(0.0))
             return
         self._state.draining = True
         self._first.close_after_responses()
+        self._tell_grpc(lambda grpc: grpc.drain())
         if drain:
             log.info("draining: the gateway reports that it is not ready; in %g s it accepts no more requests", drain)
         asyncio.get_running_loop().call_later(drain, self._stop_first)
 
     def _stop_first(self) -> None:
         self._first.should_exit = True
+        self._tell_grpc(lambda grpc: grpc.stop(self._policy.finish_seconds))
+
+    def _tell_grpc(self, step: Callable[[GrpcServer], Coroutine[Any, Any, None]]) -> None:
+        if self._grpc is not None:
+            task = asyncio.ensure_future(step(self._grpc))
+            self._grpc_steps.add(task)
+            task.add_done_callback(self._grpc_steps.discard)
 
 
 def _begin_once(loop: asyncio.AbstractEventLoop, descriptor: int, shutdown: _Shutdown) -> None:

@@ -27,7 +27,13 @@ from modeltoll.gateway.observability.logging_setup import configure_logging
 from modeltoll.gateway.observability.worker_metrics import WorkerMetricsApp
 from modeltoll.gateway.server.listening import listen, listen_all
 from modeltoll.gateway.server.reload import ReloadingGateway, keep_immutable
-from modeltoll.gateway.server.serve import SignalPolicy, event_loop_runner, run_servers, shutdown_policy
+from modeltoll.gateway.server.serve import (
+    SignalPolicy,
+    event_loop_runner,
+    grpc_server,
+    run_servers,
+    shutdown_policy,
+)
 from modeltoll.gateway.settings.load import load_settings
 from modeltoll.ledger.from_url import ledger_spec
 
@@ -52,13 +58,14 @@ _SIGNALS = (*_STOP_SIGNALS, signal.SIGHUP)
 @dataclass(frozen=True, slots=True)
 class _WorkerSetup:
     """What every worker is given: the settings and their file, the sockets to accept connections from, and the sockets
-    on which each worker serves its own admin application."""
+    on which each worker serves its own admin application. ``grpc``: the address that they share for gRPC, if any."""
 
     settings: Settings
     path: Path | None
     public: Sequence[socket.socket]
     admin: socket.socket
     worker_admins: Sequence[socket.socket]
+    grpc: str | None = None
 
 
 class _Worker:
@@ -125,8 +132,9 @@ def run_workers(
         public = stack.enter_context(listen_all("listen", settings.listen_addresses))
         admin = stack.enter_context(listen("admin", settings.admin))
         worker_admins = [stack.enter_context(listen("workers", "127.0.0.1:0")) for _ in range(count)]
+        grpc = stack.enter_context(_grpc_port(settings))
         signals = stack.enter_context(_signal_socket())
-        setup = _WorkerSetup(settings, path, public, admin, worker_admins)
+        setup = _WorkerSetup(settings, path, public, admin, worker_admins, grpc)
         workers: list[_Worker] = []
         try:
             for number in range(count):
@@ -136,6 +144,20 @@ def run_workers(
                 _supervise(workers, signals)
         finally:
             _stop(workers, signals)
+
+
+@contextmanager
+def _grpc_port(settings: Settings) -> Iterator[str | None]:
+    """The address that all workers listen on for gRPC, kept while the block lasts; None where there is none."""
+    if settings.listen_grpc is None:
+        yield None
+        return
+    try:
+        from modeltoll.gateway.server.grpc_server import reserved_port  # noqa: PLC0415  an extra
+    except ImportError:
+        raise SettingsError(["listen_grpc: gRPC needs more: pip install 'modeltoll[grpc]'"]) from None
+    with reserved_port(settings.listen_grpc) as address:
+        yield address
 
 
 @contextmanager
@@ -254,7 +276,8 @@ def _worker_main(setup: _WorkerSetup, number: int, report: Connection) -> None:
 
         async def serve() -> None:
             async with reloading.open(), all_workers.open():
-                await run_servers(listeners, lambda: report.send(""), signals)
+                grpc = grpc_server(reloading, setup.grpc)
+                await run_servers(listeners, lambda: report.send(""), signals, grpc)
 
         with event_loop_runner(gateway.public) as loop:
             loop.run(serve())

@@ -100,8 +100,13 @@ def _listen(value: object) -> str | tuple[str, ...]:
 
 
 def _upstream_url(text: str) -> str:
-    if text != IN_PROCESS and not re.fullmatch(r"https?://[^/\s?#@]+(/[^\s?#]*)?", text):
-        raise ValueError("is not an http:// or https:// address without user and query, such as http://127.0.0.1:8000")
+    if text.startswith("grpc"):
+        if not re.fullmatch(r"grpcs?://([^/\s?#@:]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}", text):
+            raise ValueError("is not grpc://HOST:PORT or grpcs://HOST:PORT, such as grpc://127.0.0.1:8001")
+    elif text != IN_PROCESS and not re.fullmatch(r"https?://[^/\s?#@]+(/[^\s?#]*)?", text):
+        raise ValueError(
+            "is not an http:// or https:// address without user and query, such as http://127.0.0.1:8000, nor grpc://HOST:PORT"
+        )
     return text
 
 

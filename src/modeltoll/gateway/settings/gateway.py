@@ -90,6 +90,12 @@ class LimitSettings(SettingsPart):
         gt=0,
         description="Most MiB of bodies inside the gateway at once, from their first byte until their requests are answered. A request that does not fit gets 503. If it is not set: 128, or as much as the largest body needs. Reading a body takes up to ten times its size for a moment; large bodies are read one after the other.",
     )
+    message_seconds: float = Field(
+        30.0,
+        gt=0,
+        le=3600,
+        description="Longest time from the beginning of a call over gRPC to the end of its message, whose speed cannot be seen. After it the call gets DEADLINE_EXCEEDED. Messages that are read at the same time have at most `bodies_mib` together, each counted with `body_mib`; further ones wait.",
+    )
     least_rate_kib: float = Field(
         1.0,
         ge=0.01,
@@ -112,6 +118,10 @@ class Settings(BaseSettings):
     listen: ListenAddresses = Field(
         "127.0.0.1:8080",
         description="Address of the public side, or a list of them: `HOST:PORT`, `[::1]:8080` for IPv6, `[::]:8080` for IPv4 and IPv6 on all interfaces, `unix:/run/modeltoll/public.sock?mode=0660` for a Unix socket whose file has that mode (0660 if none is given). TLS belongs to a proxy in front. A reload does not change it.",
+    )
+    listen_grpc: Address | None = Field(
+        None,
+        description="`HOST:PORT` of the public side over gRPC, where models of protocol `oip` are served as well: `127.0.0.1:8081`, `[::]:8081` for IPv4 and IPv6. None unless it is set. Needs `pip install 'modeltoll[grpc]'`. TLS belongs to a proxy in front. A reload does not change it.",
     )
     admin: Address = Field(
         "127.0.0.1:9090",
@@ -189,6 +199,20 @@ class Settings(BaseSettings):
         if self.admin in self.listen_addresses and not self.admin.endswith(":0"):
             raise ValueError(
                 f"admin: is {self.admin}, as listen is; callers would reach the admin side: choose another port"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _grpc_has_a_model(self) -> Settings:
+        others = [name for name, model in self.models.items() if model.protocol != "oip"]
+        if self.listen_grpc is not None:
+            if len(others) == len(self.models):
+                raise ValueError("listen_grpc: no model is of protocol oip, the only one that is served over gRPC")
+            if self.listen_grpc in (*self.listen_addresses, self.admin) and not self.listen_grpc.endswith(":0"):
+                raise ValueError("listen_grpc: is the address of listen or admin: choose another port")
+        if self.upstream.is_grpc and others:
+            raise ValueError(
+                f"upstream.url: a model server over gRPC is asked in protocol oip; {others[0]} is of another"
             )
         return self
 

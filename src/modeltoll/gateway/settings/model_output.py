@@ -48,7 +48,13 @@ class OutputSettings(SettingsPart):
 
     logprobs: Literal["raw", "tempered"] = Field(
         "tempered",
-        description="How the model server of a chat reports log-probabilities: `raw`, of the model itself, whatever the request's temperature (vLLM by default, llama.cpp), or `tempered`, of what it samples from (SGLang, Text Generation Inference). With `tempered` a request must leave temperature, `top_p`, penalties and biases at their neutral values, because the price would depend on them.",
+        description="How the model server of generated text reports log-probabilities: `raw`, of the model itself, whatever the request's temperature (vLLM by default, llama.cpp), or `tempered`, of what it samples from (SGLang, Text Generation Inference). With `tempered` a request must leave temperature, `top_p`, penalties and biases at their neutral values, because the price would depend on them.",
+    )
+    top_logprobs: int = Field(
+        20,
+        ge=1,
+        le=20,
+        description="How many log-probabilities per token the model server of generated text is asked for: the most that it gives. Some services give at most 5 (OpenAI's `/v1/completions`), and refuse requests for more. Callers may ask for as many.",
     )
     neutral_defaults: bool = Field(
         False,

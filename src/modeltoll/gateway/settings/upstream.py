@@ -65,7 +65,7 @@ class UpstreamSettings(SettingsPart):
     """The model server."""
 
     url: UpstreamUrl = Field(
-        description="Address of the model server, `http://` or `https://`, without user and query. A path in it is put in front of every route. `app` where the gate is built into the application."
+        description="Address of the model server, `http://` or `https://`, without user and query. A path in it is put in front of every route. `grpc://HOST:PORT`, or `grpcs://` with TLS, for a server that speaks the Open Inference Protocol over gRPC; it needs `pip install 'modeltoll[grpc]'`. `app` where the gate is built into the application."
     )
     timeout_seconds: float = Field(
         30.0,
@@ -137,6 +137,11 @@ class UpstreamSettings(SettingsPart):
     client_key: Path | None = Field(
         None, description="The private key of `client_certificate`, without a password, where it has a file of its own."
     )
+
+    @property
+    def is_grpc(self) -> bool:
+        """Whether the server is asked over gRPC."""
+        return self.url.startswith(("grpc://", "grpcs://"))
 
     @field_validator("request_headers")
     @classmethod

@@ -28,6 +28,8 @@ from modeltoll.gateway.public.app import application
 from modeltoll.gateway.server.serve import temporary_server
 from modeltoll.gateway.setup.honest_rows import CalibrationInputs
 from modeltoll.gateway.setup.measured_rows import HonestSample, measure_rows, sample_rows
+from modeltoll.gateway.setup.row_requests import Refusals
+from modeltoll.gateway.setup.row_sender import RowSender
 from modeltoll.gateway.upstream.http_upstream import HttpUpstream
 from modeltoll.leak.registry import INPUTS, MEASURES
 from modeltoll.ledger.from_url import ledger_from_url
@@ -41,7 +43,6 @@ if TYPE_CHECKING:
     from modeltoll.gateway.public.app import AppComponents
     from modeltoll.gateway.settings.gateway import Settings
     from modeltoll.gateway.setup.honest_rows import RowsToSend
-    from modeltoll.gateway.setup.row_requests import Refusals
     from modeltoll.gateway.setup.row_table import RowTable
     from modeltoll.gateway.upstream.upstream import Upstream
     from modeltoll.pricing.calibration import Calibration, CalibrationProvenance
@@ -64,11 +65,12 @@ _KEY = "calibration"  # of the caller whose rows measure the gateway's own time
 _CALLER = CallerIdentifier({hash_key(_KEY): Caller(f"key:{_KEY}")}, anonymous=False)
 _CALLER_HEADERS = {"X-Api-Key": _KEY, wire.ACCEPT_HEADER: wire.format_accept(wire.Accept(receipts=True))}
 _UNBOUNDED = Credit(1e9, 1.0)  # so that no row waits for admission, though no toll is paid
-_TIMED_REQUESTS = 100
 
 
-async def _own_seconds(requests: Sequence[bytes], path: str, upstream: Upstream, components: AppComponents) -> float:
+async def _own_seconds(requests: Sequence[tuple[str, bytes]], upstream: Upstream, components: AppComponents) -> float:
     """The seconds that a gateway adds to one row: the difference of the medians with it and without it.
+
+    ``requests`` are paths and bodies.
 
     Both are measured in turns, over HTTP as callers use it, so that the model server works in between. A gateway that
     serves one request after another, with nothing else going on, is faster than it is in service.
@@ -81,7 +83,7 @@ async def _own_seconds(requests: Sequence[bytes], path: str, upstream: Upstream,
         caller = HttpUpstream(address, headers=lambda: _CALLER_HEADERS)
         await caller.open()
         try:
-            for body in requests:
+            for path, body in requests:
                 without.append(await _timed(upstream, path, body))
                 within.append(await _timed(caller, path, body, _check_priced))
         finally:
@@ -170,10 +172,11 @@ async def fit_model(
     terms = replace(request.terms, input_measures=input_measures(settings, model))
     async with _opened(settings, model) as (served_model, upstream):
         timed = None if progress is None else (lambda done, _: progress(done, sent.rows))
-        observation = await measure_rows(served_model, upstream, sent.honest, timed, refusals)
+        sender = RowSender(served_model, upstream, refusals or Refusals())
+        observation = await measure_rows(sender, sent.honest, timed)
         callers = None if sent.callers is None else tuple(sent.callers[row] for row in observation.kept.tolist())
         others, after = (*sent.kinds, *sent.strangers), _after(progress, sent)
-        sampled = await sample_rows(served_model, upstream, others, after, refusals)
+        sampled = await sample_rows(sender, others, after)
         kinds = [KindSample(rows.name, DECLARED, sampled[place]) for place, rows in enumerate(sent.kinds)]
         strangers = [
             StrangerSample(rows.name, sampled[place], rows.generic)
@@ -213,8 +216,9 @@ async def _gateway_seconds(
             config = replace(config, credit=CreditTerms(_UNBOUNDED, _UNBOUNDED))
             runtime, ingress = build_runtime(settings, profile), build_ingress(settings, _CALLER)
             components = single_model_components(config, upstream, ledger, runtime, ingress)
-            requests = observation.requests[:_TIMED_REQUESTS]
-            return await _own_seconds(requests, served_model.infer_path, upstream, components)
+            read, path_of = served_model.read, served_model.path_of
+            requests = [(path_of(read(body)), body) for body in observation.requests]
+            return await _own_seconds(requests, upstream, components)
         finally:
             await ledger.close()
 
@@ -228,7 +232,7 @@ async def sample_leaks(
 ) -> tuple[Leaks, ...]:
     """The leaks of rows that are sent to the running model server, in order; raises as ``fit_model``."""
     async with _opened(settings, model) as (served_model, upstream):
-        return await sample_rows(served_model, upstream, rows, progress, refusals)
+        return await sample_rows(RowSender(served_model, upstream, refusals or Refusals()), rows, progress)
 
 
 @asynccontextmanager

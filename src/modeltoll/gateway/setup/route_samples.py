@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modeltoll.errors import AnswerError
-from modeltoll.gateway.setup.measured_rows import TimedUpstream
 from modeltoll.gateway.setup.row_requests import refusal_reason
+from modeltoll.gateway.setup.row_sender import TimedUpstream
 from modeltoll.leak.scores import LARGEST_TOLERANCE, TOLERANCES
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ async def ask_many(served_model: ServedModel, upstream: Upstream, bodies: Sequen
     for number in range(_WARM_UP + _MOST):
         body = bodies[number % len(bodies)]
         parsed = served_model.read(body)
-        answer = await timed.predict(served_model.infer_path, parsed.forward or body)
+        answer = await timed.predict(served_model.path_of(parsed), parsed.forward or body)
         if answer.status != 200:
             raise AnswerError(refusal_reason(served_model, answer))
         exchanges.append(Exchange(parsed, answer, timed.seconds / len(parsed.fingerprints)))

@@ -5,16 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from modeltoll.errors import AnswerError, CalibrationError, ModeltollError, UpstreamError, UpstreamTimeout
 from modeltoll.gateway.setup.plugin_exceptions import plugin_exceptions
 from modeltoll.gateway.setup.row_table import RecordedRequests, RowTable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from modeltoll.gateway.core.request import ServedModel
     from modeltoll.gateway.upstream.upstream import Upstream
     from modeltoll.records import Answer, Leaks
 
-__all__ = ["Refusals", "RowRequest", "RowsOfFile", "ask_leaks", "refusal_reason", "row_requests"]
+__all__ = ["Refusals", "RowRequest", "RowWriter", "RowsOfFile", "ask_leaks", "refusal_reason", "row_requests"]
 
 RowsOfFile = RowTable | RecordedRequests
 _ANSWERED = 200
@@ -56,39 +60,69 @@ class Refusals:
         return [*lines, f"and {more} more"] if more > 0 else lines
 
 
-def row_requests(served_model: ServedModel, metadata: bytes, rows: RowsOfFile) -> list[RowRequest]:
-    """One request per row; recorded ones as they are.
+class RowWriter:
+    """Writes requests of rows, as the model's protocol has them; recorded ones as they are.
 
     Raises:
-        AnswerError: the protocol cannot write such rows. CalibrationError: the rows lack an input of the model.
+        CalibrationError: the rows lack an input of the model.
     """
-    if isinstance(rows, RecordedRequests):
-        return [RowRequest(body, rows.where(number)) for number, body in enumerate(rows.bodies)]
-    protocol, service = served_model.protocol, served_model.service
-    order = _columns(rows, served_model)
-    numbers_only = order is None and all(not words for words in rows.words)
-    requests = []
-    with plugin_exceptions(served_model):
-        for row in range(len(rows)):
-            if numbers_only:
-                body = protocol.ask(rows.numbers[row][None], metadata, service)
-            else:
-                values = rows.values(row)
-                names = rows.columns if order is None else tuple(rows.columns[place] for place in order)
-                chosen = values if order is None else [values[place] for place in order]
-                body = _ask_values(served_model, names, chosen, metadata)
-            requests.append(RowRequest(body, rows.where(row)))
-    return requests
+
+    def __init__(self, served_model: ServedModel, metadata: bytes, rows: RowsOfFile) -> None:
+        self._served_model, self._metadata, self._rows = served_model, metadata, rows
+        self._order = None if isinstance(rows, RecordedRequests) else _columns(rows, served_model)
+        self.batches = not isinstance(rows, RecordedRequests) and served_model.service.batched
+        self._lacking = None if isinstance(rows, RecordedRequests) else _lacking_a_value(rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def complete(self, place: int) -> bool:
+        """Whether a row lacks no value. A server may read a missing value otherwise beside rows that have one in its place."""
+        return self._lacking is not None and place not in self._lacking
+
+    def request(self, places: Sequence[int]) -> RowRequest:
+        """The request of these rows, of one alone unless ``batches`` says that there may be more.
+
+        Raises:
+            AnswerError: the protocol cannot write such rows. CalibrationError: it knows no texts or names.
+        """
+        rows = self._rows
+        where = rows.where(places[0]) + (f" to {rows.where(places[-1])}" if len(places) > 1 else "")
+        if isinstance(rows, RecordedRequests):
+            return RowRequest(rows.bodies[places[0]], where)
+        with plugin_exceptions(self._served_model):
+            return RowRequest(self._body(rows, places), where)
+
+    def _body(self, rows: RowTable, places: Sequence[int]) -> bytes:
+        service = self._served_model.service
+        if self._order is None and all(not words for words in rows.words):
+            return self._served_model.protocol.ask(rows.numbers[list(places)], self._metadata, service)
+        values = [rows.values(row) for row in places]
+        if self._order is None:
+            return _ask_values(self._served_model, rows.columns, values, self._metadata)
+        names = tuple(rows.columns[place] for place in self._order)
+        chosen = [[row[place] for place in self._order] for row in values]
+        return _ask_values(self._served_model, names, chosen, self._metadata)
 
 
-def _ask_values(served_model: ServedModel, names: tuple[str, ...], values: list[Any], metadata: bytes) -> bytes:
-    """A request of one row. A protocol of another package may know rows of numbers only."""
+def _lacking_a_value(rows: RowTable) -> frozenset[int]:
+    return frozenset(np.flatnonzero(np.isnan(rows.numbers).any(axis=1)).tolist())
+
+
+def row_requests(served_model: ServedModel, metadata: bytes, rows: RowsOfFile) -> list[RowRequest]:
+    """One request per row; recorded ones as they are. Raises as ``RowWriter`` and its ``request`` do."""
+    writer = RowWriter(served_model, metadata, rows)
+    return [writer.request((row,)) for row in range(len(writer))]
+
+
+def _ask_values(served_model: ServedModel, names: tuple[str, ...], rows: list[list[Any]], metadata: bytes) -> bytes:
+    """A request of rows. A protocol of another package may know rows of numbers only."""
     ask = getattr(served_model.protocol, "ask_values", None)
     if ask is None:
         raise CalibrationError(
             f"protocol {served_model.protocol.name} writes no requests of texts or named values; give --requests"
         )
-    body: bytes = ask(names, [values], metadata, served_model.service)
+    body: bytes = ask(names, rows, metadata, served_model.service)
     return body
 
 
@@ -124,7 +158,7 @@ async def ask_leaks(
     try:
         with plugin_exceptions(served_model):
             parsed = served_model.read(request.body)
-        answer = await upstream.predict(served_model.infer_path, parsed.forward or request.body)
+        answer = await upstream.predict(served_model.path_of(parsed), parsed.forward or request.body)
         if answer.status != _ANSWERED:
             refusals.add(request.where, refusal_reason(served_model, answer))
             return None

@@ -1,0 +1,1 @@
+"""The public side over gRPC: the Open Inference Protocol, with the gates that HTTP has."""

@@ -1,0 +1,243 @@
+"""A client of a model server that speaks the Open Inference Protocol over gRPC; what it is asked may be HTTP's."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import grpc.aio
+import msgspec
+
+from modeltoll.errors import AnswerError, UpstreamError, UpstreamTimeout
+from modeltoll.gateway.protocols.oip_conversions import json_of_answer, json_of_metadata, message_of_request
+from modeltoll.gateway.protocols.protocol import JSON
+from modeltoll.gateway.upstream.answer_headers import passed_headers
+from modeltoll.gateway.upstream.deadline import seconds_left
+from modeltoll.gateway.upstream.upstream import NO_HEAD, streamed_whole
+from modeltoll.open_inference_messages import (
+    CONTENT_TYPE,
+    MODEL_INFER,
+    MODEL_METADATA,
+    MODEL_READY,
+    REPOSITORY_INDEX,
+    SERVER_LIVE,
+    SERVER_METADATA,
+    SERVER_READY,
+    ModelMetadataRequest,
+    ModelMetadataResponse,
+    ModelReadyRequest,
+    ModelReadyResponse,
+    RepositoryIndexRequest,
+    RepositoryIndexResponse,
+    ServerLiveResponse,
+    ServerMetadataResponse,
+    ServerReadyResponse,
+)
+from modeltoll.records import Answer
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
+
+    from modeltoll.gateway.upstream.upstream import AnswerStream, RequestHead
+
+__all__ = ["GrpcOptions", "GrpcUpstream", "channel_credentials"]
+
+_INDEX = "/v2/repository/index"
+_LARGE_BYTES = 64 << 10  # of a body that is converted in a thread
+_PATH = re.compile(r"/v2/models/(?P<model>[^/]+(?:/[^/]+)*?)(?:/versions/(?P<version>[^/]+))?(?P<what>/infer|/ready|)")
+_CODES = {
+    grpc.StatusCode.INVALID_ARGUMENT: 400,
+    grpc.StatusCode.FAILED_PRECONDITION: 400,
+    grpc.StatusCode.OUT_OF_RANGE: 400,
+    grpc.StatusCode.UNAUTHENTICATED: 401,
+    grpc.StatusCode.PERMISSION_DENIED: 403,
+    grpc.StatusCode.NOT_FOUND: 404,
+    grpc.StatusCode.UNIMPLEMENTED: 405,
+    grpc.StatusCode.ALREADY_EXISTS: 409,
+    grpc.StatusCode.ABORTED: 409,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
+    grpc.StatusCode.CANCELLED: 499,
+}
+_FAILED = 500
+_CHANNEL = (
+    ("grpc.enable_http_proxy", 0),  # as for a server over HTTP
+    ("grpc.service_config_disable_resolution", 1),
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 1000),
+    ("grpc.max_reconnect_backoff_ms", 2000),  # a server that comes back is asked soon
+    ("grpc.max_send_message_length", -1),
+)
+_METADATA_NAME = re.compile(r"[a-z0-9_.-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class GrpcOptions:
+    """``credentials``: of a channel with TLS; None for one without. ``answer_headers``: as of ``HttpOptions``."""
+
+    credentials: grpc.ChannelCredentials | None = None
+    answer_headers: tuple[str, ...] = ()
+
+
+_DEFAULT_OPTIONS = GrpcOptions()
+
+
+def channel_credentials(ca_file: Path | None, certificate: Path | None, key: Path | None) -> grpc.ChannelCredentials:
+    """The certificates (PEM) of a channel with TLS. ``key``: of the certificate; None where it is in the same file."""
+    shown = None if certificate is None else certificate.read_bytes()
+    private = (key or certificate).read_bytes() if certificate is not None else None
+    return grpc.ssl_channel_credentials(None if ca_file is None else ca_file.read_bytes(), private, shown)
+
+
+class GrpcUpstream:
+    """A gRPC server at ``target`` (``HOST:PORT``), over one channel.
+
+    ``timeout`` is in seconds, for one call; where the caller waits less long, the server is told that. ``max_body`` bounds
+    an answer in bytes. ``headers``: as of ``HttpUpstream``; they are sent as metadata.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        timeout: float = 30.0,
+        max_body: int = 64 << 20,
+        headers: Callable[[], Mapping[str, str]] = dict,
+        options: GrpcOptions = _DEFAULT_OPTIONS,
+    ) -> None:
+        self._target = target
+        self._timeout = timeout
+        self._max_body = max_body
+        self._headers = headers
+        self._options = options
+        self._channel: grpc.aio.Channel | None = None
+
+    async def open(self) -> None:
+        """Make the channel; it connects on demand."""
+        options = (*_CHANNEL, ("grpc.max_receive_message_length", self._max_body))
+        if self._options.credentials is None:
+            self._channel = grpc.aio.insecure_channel(self._target, options)
+        else:
+            self._channel = grpc.aio.secure_channel(self._target, self._options.credentials, options)
+
+    async def close(self) -> None:
+        """Close the channel."""
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            await channel.close()
+
+    async def predict(self, path: str, body: bytes, content_type: str = JSON, head: RequestHead = NO_HEAD) -> Answer:
+        """See ``Upstream.predict``. A message is answered by a message, JSON by JSON. Raises ``RequestError``, too.
+
+        The list of models is a POST as well; no caller's request has its path.
+        """
+        if path == _INDEX:
+            return await self._index(head)
+        match = _PATH.fullmatch(path)
+        if match is None or match["what"] != "/infer":
+            return _error(404, "there is no such path")
+        if content_type == CONTENT_TYPE:
+            return await self._call(MODEL_INFER, body, head)
+        named = (match["model"], match["version"] or "")
+        message, raw = await _converted(message_of_request, len(body), named, body, content_type)
+        answer = await self._call(MODEL_INFER, message, head)
+        if answer.content_type != CONTENT_TYPE:
+            return answer
+        converted: Answer = await _converted(json_of_answer, len(answer.body), answer.body, raw)
+        return Answer(converted.status, converted.content_type, converted.body, answer.headers)
+
+    def stream(
+        self, path: str, body: bytes, content_type: str = JSON, head: RequestHead = NO_HEAD
+    ) -> AbstractAsyncContextManager[AnswerStream]:
+        """See ``Upstream.stream``; answers come as a whole."""
+        return streamed_whole(self.predict(path, body, content_type, head))
+
+    async def fetch(self, path: str, head: RequestHead = NO_HEAD) -> Answer:
+        """See ``Upstream.fetch``: health and metadata, as JSON."""
+        match path:
+            case "/v2/health/live" | "/":  # the second asks whether a server is there at all
+                return await self._state(SERVER_LIVE, b"", ServerLiveResponse, head)
+            case "/v2/health/ready":
+                return await self._state(SERVER_READY, b"", ServerReadyResponse, head)
+            case "/v2":
+                return await self._described(SERVER_METADATA, b"", ServerMetadataResponse, head)
+        found = _PATH.fullmatch(path)
+        if found is None or found["what"] == "/infer":
+            return _error(404, "there is no such path")
+        named = {"name": found["model"], "version": found["version"] or ""}
+        if found["what"] == "/ready":
+            body = ModelReadyRequest(**named).SerializeToString()
+            return await self._state(MODEL_READY, body, ModelReadyResponse, head)
+        body = ModelMetadataRequest(**named).SerializeToString()
+        return await self._described(MODEL_METADATA, body, ModelMetadataResponse, head)
+
+    async def _index(self, head: RequestHead) -> Answer:
+        answer = await self._call(REPOSITORY_INDEX, RepositoryIndexRequest(ready=True).SerializeToString(), head)
+        if answer.content_type != CONTENT_TYPE:
+            return answer
+        models = [{"name": model.name} for model in RepositoryIndexResponse.FromString(answer.body).models]
+        return Answer(200, JSON, msgspec.json.encode(models))
+
+    async def _state(self, method: str, body: bytes, kind: Any, head: RequestHead) -> Answer:
+        answer = await self._call(method, body, head)
+        if answer.content_type != CONTENT_TYPE:
+            return answer
+        name = kind.DESCRIPTOR.fields[0].name
+        state = bool(answer.body) and getattr(kind.FromString(answer.body), name)
+        return Answer(200 if state else 503, JSON, msgspec.json.encode({name: state}))
+
+    async def _described(self, method: str, body: bytes, kind: Any, head: RequestHead) -> Answer:
+        answer = await self._call(method, body, head)
+        if answer.content_type != CONTENT_TYPE:
+            return answer
+        return Answer(200, JSON, json_of_metadata(kind, answer.body), answer.headers)
+
+    async def _call(self, method: str, body: bytes, head: RequestHead) -> Answer:
+        if self._channel is None:
+            raise UpstreamError("the gateway is not open")
+        if (left := seconds_left(self._timeout)) <= 0.0:
+            raise UpstreamTimeout("the caller no longer waits for the model server")
+        metadata = {**head.all_headers, **self._headers()}
+        pairs = [(name, value) for name, value in metadata.items() if _may_be_sent(name)]
+        call = self._channel.unary_unary(method)(body, timeout=left, metadata=pairs)
+        try:
+            answer: bytes = await call
+            received = [(name, value) for name, value in await call.initial_metadata() if isinstance(value, str)]
+        except grpc.aio.AioRpcError as error:
+            return _refusal(error)
+        return Answer(200, CONTENT_TYPE, answer, passed_headers(200, received, self._options.answer_headers))
+
+
+def _may_be_sent(name: str) -> bool:
+    """Whether a header can be metadata. Names that end in ``-bin`` are of bytes, those of ``grpc-`` are the library's."""
+    return bool(_METADATA_NAME.fullmatch(name)) and not (name.endswith("-bin") or name.startswith("grpc-"))
+
+
+async def _converted(convert: Callable[..., Any], size: int, *arguments: Any) -> Any:
+    """The result of a conversion, which is made in a thread where it is of many bytes."""
+    return await asyncio.to_thread(convert, *arguments) if size > _LARGE_BYTES else convert(*arguments)
+
+
+def _refusal(error: grpc.aio.AioRpcError) -> Answer:
+    """The answer for a status that is not OK, with the server's text.
+
+    Raises:
+        UpstreamError, UpstreamTimeout, AnswerError: the server did not answer, or not in time, or too much.
+    """
+    code, details = error.code(), error.details() or ""
+    if code is grpc.StatusCode.UNAVAILABLE:
+        raise UpstreamError("the model server does not answer", private=f"{code.name}: {details}") from None
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        raise UpstreamTimeout("the model server did not answer in time") from None
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "Received message larger than max" in details:
+        raise AnswerError("the model server's answer is too large", private=details) from None
+    return _error(_CODES.get(code, _FAILED), details)
+
+
+def _error(status: int, text: str) -> Answer:
+    return Answer(status, JSON, msgspec.json.encode({"error": text}))
