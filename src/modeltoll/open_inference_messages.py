@@ -20,6 +20,7 @@ __all__ = [
     "MODEL_METADATA",
     "MODEL_READY",
     "MODEL_STREAM_INFER",
+    "REPOSITORY_INDEX",
     "SERVER_LIVE",
     "SERVER_METADATA",
     "SERVER_READY",
@@ -32,6 +33,8 @@ __all__ = [
     "ModelMetadataResponse",
     "ModelReadyRequest",
     "ModelReadyResponse",
+    "RepositoryIndexRequest",
+    "RepositoryIndexResponse",
     "ServerLiveRequest",
     "ServerLiveResponse",
     "ServerMetadataRequest",
@@ -106,6 +109,15 @@ _MESSAGES: dict[str, tuple[str, ...]] = {
         "repeated bytes raw_output_contents = 6",
     ),
     "ModelInferResponse.InferOutputTensor": (*_TENSOR, *_VALUES),
+    # Of the extension for model repositories, which Triton and MLServer have; it is not served.
+    "RepositoryIndexRequest": ("string repository_name = 1", "bool ready = 2"),
+    "RepositoryIndexResponse": ("repeated RepositoryIndexResponse.ModelIndex models = 1",),
+    "RepositoryIndexResponse.ModelIndex": (
+        "string name = 1",
+        "string version = 2",
+        "string state = 3",
+        "string reason = 4",
+    ),
 }
 
 _UNARY = ("ServerLive", "ServerReady", "ModelReady", "ServerMetadata", "ModelMetadata", "ModelInfer")
@@ -174,6 +186,7 @@ def method_path(method: str) -> str:
 
 SERVER_LIVE, SERVER_READY, MODEL_READY, SERVER_METADATA, MODEL_METADATA, MODEL_INFER = map(method_path, _UNARY)
 MODEL_STREAM_INFER = method_path("ModelStreamInfer")
+REPOSITORY_INDEX = method_path("RepositoryIndex")
 
 FILE: FileDescriptorProto = _file()  # of all messages and of the service
 _pool = DescriptorPool()
@@ -198,3 +211,5 @@ InferParameter = _class("InferParameter")
 InferTensorContents = _class("InferTensorContents")
 ModelInferRequest = _class("ModelInferRequest")
 ModelInferResponse = _class("ModelInferResponse")
+RepositoryIndexRequest = _class("RepositoryIndexRequest")
+RepositoryIndexResponse = _class("RepositoryIndexResponse")

@@ -54,7 +54,7 @@ def faults(settings):
 def test_a_built_gateway_handles_a_request(place, harness):
     gateway = build_gateway(place(limits={"rows": 2}))
     gate = gateway.gates["digits"]
-    gate._upstream = harness.upstream
+    gate._upstream_steps.upstream = harness.upstream
 
     async def handle():
         async with gateway.open():

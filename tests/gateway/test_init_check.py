@@ -84,6 +84,22 @@ def chat(document):
     return {"id": "1", "object": "chat.completion", "model": document["model"], "choices": [choice]}
 
 
+def completion(document):
+    lists = {"tokens": ["a"], "token_logprobs": [-0.1], "top_logprobs": [{"a": -0.1}], "text_offset": [0]}
+    choice = {"index": 0, "text": "a", "logprobs": lists, "finish_reason": "length"}
+    return {"id": "1", "object": "text_completion", "model": document["model"], "choices": [choice]}
+
+
+def responded(document):
+    token = {"token": "a", "logprob": -0.1, "bytes": [97], "top_logprobs": [{"token": "a", "logprob": -0.1}]}
+    part = {"type": "output_text", "text": "a", "annotations": [], "logprobs": [token]}
+    message = {"id": "2", "type": "message", "role": "assistant", "status": "completed", "content": [part]}
+    return {"id": "1", "object": "response", "model": document["model"], "status": "completed", "output": [message]}
+
+
+TEXTS = {"v1__chat__completions": chat, "v1__completions": completion, "v1__responses": responded}
+
+
 def embedding(document):
     return {
         "object": "list",
@@ -128,6 +144,13 @@ SERVERS = {
     ),
     "embeddings": (openai("e", v1__embeddings=embedding, classify=refused), None, {"protocol": "openai-embeddings"}),
     "chat": (openai("c", v1__chat__completions=chat), None, {"protocol": "openai-chat", "kind": "tokens"}),
+    "completions": (
+        openai("c", v1__completions=completion),
+        None,
+        {"protocol": "openai-completions", "kind": "tokens"},
+    ),
+    "responses": (openai("c", v1__responses=responded), None, {"protocol": "openai-responses", "kind": "tokens"}),
+    "chats, completions and responses": (openai("c", **TEXTS), None, {"protocol": "openai", "kind": "tokens"}),
     "tensorflow": (TENSORFLOW, "wine", {"protocol": "v1", "kind": "logits", "classes": 2}),
     "kserve": ([get("/v1/models", {"models": ["wine"]}), *TENSORFLOW], None, {"protocol": "v1", "kind": "logits"}),
     "mlflow": ([get("/ping", OK), get("/version", OK)], None, {"protocol": "mlflow", "kind": "probabilities"}),
@@ -433,7 +456,8 @@ def test_a_ledger_that_cannot_be_used_fails(place):
 
 
 def test_models_of_texts_are_asked_a_sentence(tmp_path):
-    for routes in (TEI, openai("c", v1__chat__completions=chat), openai("org/mood", classify=classify)):
+    texts = [openai("c", **{name: TEXTS[name]}) for name in TEXTS]
+    for routes in (TEI, *texts, openai("c", **TEXTS), openai("org/mood", classify=classify)):
         with serving(Starlette(routes=routes)) as url:
             assert init(url, tmp_path, "--force").exit_code == 0
             run = check(tmp_path / "modeltoll.yaml", "--json", "-")

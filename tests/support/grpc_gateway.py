@@ -83,7 +83,10 @@ class GrpcModelServer:
         described = messages.ModelMetadataResponse(name=MODEL, versions=["1"], platform="test")
         described.inputs.add(name="x", datatype="FP32", shape=[-1, 2])
         described.outputs.add(name="p", datatype="FP32", shape=[-1, CLASSES])
+        index = messages.RepositoryIndexResponse()
+        index.models.add(name=MODEL, state="READY")
         methods = {
+            messages.REPOSITORY_INDEX: lambda *_: index.SerializeToString(),
             messages.MODEL_INFER: self.infer,
             messages.SERVER_LIVE: lambda *_: messages.ServerLiveResponse(live=True).SerializeToString(),
             messages.SERVER_READY: lambda *_: messages.ServerReadyResponse(ready=True).SerializeToString(),
@@ -132,7 +135,7 @@ class GrpcGateway:
 
 
 def settings_document(folder, upstream, calibration, **sections):
-    """Settings of a gateway in front of ``upstream`` whose model is priced by ``calibration``."""
+    """Settings of a gateway in front of ``upstream`` (an address, or that section) whose model is priced by ``calibration``."""
     tariff = folder / "tariff.json"
     save_calibration(calibration, tariff)
     model = {
@@ -149,7 +152,7 @@ def settings_document(folder, upstream, calibration, **sections):
     ]
     document = {
         "listen_grpc": "127.0.0.1:0",
-        "upstream": {"url": upstream},
+        "upstream": upstream if isinstance(upstream, dict) else {"url": upstream},
         "ledger": {"url": "memory://"},
         "callers": {"keys": keys, **sections.pop("callers", {})},
         "models": {MODEL: model},

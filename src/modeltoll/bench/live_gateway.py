@@ -8,7 +8,8 @@ import math
 import random
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,7 @@ from modeltoll.gateway.protocols.protocol import JSON, ServiceDescription
 from modeltoll.gateway.public.app import application
 from modeltoll.gateway.public.ingress import IngressPolicy
 from modeltoll.gateway.server.serve import temporary_server
-from modeltoll.gateway.upstream.upstream import NO_HEAD, RequestHead
+from modeltoll.gateway.upstream.upstream import NO_HEAD, AnswerStream, RequestHead
 from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.pricing.conformal_tariff import ConformalTariff
 from modeltoll.puzzle.benchmark import measure_profile
@@ -136,6 +137,13 @@ class _VictimUpstream:
         scores = self._victim.scores(np.array(tensor["data"], np.float64).reshape(-1, *self._shape))
         output = {"name": _OUTPUT, "shape": list(scores.shape), "datatype": "FP64", "data": scores.ravel().tolist()}
         return Answer(200, JSON, json.dumps({"model_name": _MODEL, "outputs": [output]}).encode())
+
+    @asynccontextmanager
+    async def stream(
+        self, path: str, body: bytes, content_type: str = JSON, head: RequestHead = NO_HEAD
+    ) -> AsyncIterator[AnswerStream]:
+        """As ``Upstream.stream``, in one chunk."""
+        yield AnswerStream.of(await self.predict(path, body, content_type, head))
 
     async def fetch(self, path: str, head: RequestHead = NO_HEAD) -> Answer:
         """As ``Upstream.fetch``."""

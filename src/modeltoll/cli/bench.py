@@ -78,7 +78,8 @@ def run(  # noqa: PLR0913  each is a choice of the operator's
         ),
     ] = "",
     profile: Annotated[
-        str | None, typer.Option(
+        str | None,
+        typer.Option(
             help="Parameters of attacks: full (the paper's), quick, or no-clones (the same queries as full, and no clone is trained); by default the suite's own."
         ),
     ] = None,

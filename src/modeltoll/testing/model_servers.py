@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
 
 import uvicorn
 
 from modeltoll.errors import ModeltollError
-from modeltoll.gateway.upstream.upstream import NO_HEAD, RequestHead
+from modeltoll.gateway.upstream.upstream import NO_HEAD, AnswerStream, RequestHead
 from modeltoll.records import Answer
 
 __all__ = ["FakeUpstream", "Script", "scripted_server", "serving"]
@@ -50,6 +50,13 @@ class FakeUpstream:
         if isinstance(self.handler, ModeltollError):
             raise self.handler
         return self.handler(path, body)
+
+    @contextlib.asynccontextmanager
+    async def stream(
+        self, path: str, body: bytes, content_type: str = "application/json", head: RequestHead = NO_HEAD
+    ) -> AsyncIterator[AnswerStream]:
+        """See ``Upstream.stream``: the answer of the handler, in one chunk."""
+        yield AnswerStream.of(await self.predict(path, body, content_type, head))
 
     async def fetch(self, path: str, head: RequestHead = NO_HEAD) -> Answer:
         """See ``Upstream.fetch``."""

@@ -26,15 +26,15 @@ class UntrainedStudent:
     def train(self, images: Floats, targets: Floats, schedule: TrainingSchedule, rng: np.random.Generator) -> None:
         """As ``TrainableClone.train``; the rows are dropped, and ``rng`` is not used."""
 
-    def scores(self, images: Floats) -> NoReturn:
+    def scores(self, images: Floats) -> NoReturn:  # noqa: ARG002  nothing is computed
         """As ``TrainableClone.scores``."""
         raise _no_clone()
 
-    def logits(self, images: Floats) -> NoReturn:
+    def logits(self, images: Floats) -> NoReturn:  # noqa: ARG002  nothing is computed
         """As ``TrainableClone.logits``."""
         raise _no_clone()
 
-    def input_gradients(self, images: Floats, weights: Floats) -> NoReturn:
+    def input_gradients(self, images: Floats, weights: Floats) -> NoReturn:  # noqa: ARG002  nothing is computed
         """As ``TrainableClone.input_gradients``."""
         raise _no_clone()
 

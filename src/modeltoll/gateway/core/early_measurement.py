@@ -10,10 +10,10 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from modeltoll.leak.measure import reads_inputs_alone
-from modeltoll.records import Answer, Evidence
+from modeltoll.records import Evidence
 
 if TYPE_CHECKING:
     from modeltoll.gateway.protocols.protocol import ParsedRequest
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MIN_THREAD_SECONDS", "EarlyLeaks", "EarlyMeasurement"]
 
+T = TypeVar("T")
 EarlyLeaks = Mapping[str, "Floats"]  # leaks (rows,) by the measure's name
 
 MIN_THREAD_SECONDS = 0.3e-3  # quicker measurements wait for the answer: switching threads takes some 0.1 ms
@@ -34,7 +35,7 @@ class EarlyMeasurement:
         self._measures = tuple(measure for measure in measures if reads_inputs_alone(measure))
         self._shortest: dict[int, float] = {}  # seconds, by the number of binary digits of the rows
 
-    async def measure_during(self, ask: Awaitable[Answer], parsed: ParsedRequest) -> tuple[Answer, EarlyLeaks]:
+    async def measure_during(self, ask: Awaitable[T], parsed: ParsedRequest) -> tuple[T, EarlyLeaks]:
         """Await the model server's answer; returns it, and the leaks that were measured meanwhile.
 
         What a measure raises for the inputs is left to the measurement of the answer: the model has worked by then.

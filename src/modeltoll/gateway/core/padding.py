@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["LEAST_BYTES", "MOST_BYTES", "dither", "padded_length"]
+    from modeltoll.gateway.protocols.protocol import ParsedRequest
+    from modeltoll.records import Evidence
+
+__all__ = ["LEAST_BYTES", "MOST_BYTES", "answer_bound", "dither", "padded_length"]
 
 LEAST_BYTES = 1024
 MOST_BYTES = 64 << 20  # of an answer: a client takes no larger toll (wire.MAX_TOLL_BYTES)
@@ -22,6 +25,19 @@ def dither(key: bytes, fingerprints: Iterable[bytes]) -> float:
     for fingerprint in fingerprints:
         digest.update(fingerprint)
     return int.from_bytes(digest.digest(), "big") / _STEPS
+
+
+def answer_bound(parsed: ParsedRequest, evidence: Evidence, offset: float) -> int | None:
+    """The largest length of an answer to such a request, in bytes; None where there is none.
+
+    Where the request has none and the protocol bounds an answer by its number of tokens, it is the bound of
+    2 ** ceil(log2(tokens) + offset) tokens. So the lengths of a stream in all its forms (with and without log-probabilities
+    or the numbers of tokens) tell the same of one answer, and none more than the others.
+    """
+    if parsed.answer_bound is not None or parsed.token_bound is None:
+        return parsed.answer_bound
+    tokens = sum(len(row) for row in evidence.tokens or ())
+    return parsed.token_bound(1 << math.ceil(math.log2(max(tokens, 1)) + offset))
 
 
 def padded_length(length: int, bound: int | None, offset: float, most: int = MOST_BYTES) -> int:

@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from modeltoll.errors import AnswerError, UpstreamRefused
+from modeltoll.gateway.protocols.protocol import JSON
+from modeltoll.records import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from modeltoll.errors import StreamBroken
     from modeltoll.gateway.protocols.protocol import ServingProtocol
-    from modeltoll.records import Answer
 
 __all__ = ["DEFAULT_REFUSALS", "RefusalTerms", "RefusedAnswers"]
 
@@ -105,6 +107,12 @@ class RefusedAnswers:
                 private=f"status {status} from {path} to {where}; see upstream.url",
             )
         return answer
+
+    def of_stream(self, error: StreamBroken) -> UpstreamRefused:
+        """The error with which the server ended a stream, for a caller whose answer is not priced."""
+        answer = Answer(error.status, JSON, error.body)
+        text = self._text(answer) or str(error)
+        return UpstreamRefused(text, status=error.status, body=self._body(answer, text), private=error.private)
 
     def _report(self, status: int, path: str) -> None:
         """Tell the operator once, until an answer comes."""

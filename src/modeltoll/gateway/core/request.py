@@ -117,6 +117,10 @@ class ServedModel:
         """The model server's path for inference."""
         return self.protocol.routes.infer[0].format(model=self.service.model)
 
+    def path_of(self, parsed: ParsedRequest) -> str:
+        """The model server's path for a request that no caller has sent."""
+        return parsed.route or self.infer_path
+
     @property
     def metadata_path(self) -> str | None:
         """The model server's path for the model's metadata; None where the protocol has none."""
@@ -229,6 +233,7 @@ class GateRequest:
     ``content_type`` may be any then. ``must_be_read``: a body that cannot be read is refused in shadow mode, too.
     ``by_digest``: its client sends it again with the proof of an admission toll, whose token holds its digest alone.
     ``whole_price``: a toll for its answer is such an admission toll, too, of the whole price; the answer is not kept.
+    ``on_first_event`` is called when the first event of a stream has come that is collected and priced.
     """
 
     caller: Caller
@@ -243,6 +248,7 @@ class GateRequest:
     must_be_read: bool = False
     by_digest: bool = False
     whole_price: bool = False
+    on_first_event: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True, slots=True)

@@ -197,6 +197,10 @@ class Settlement:
         assert priced.receipt is not None  # something is asked
         return replace(priced.receipt, prepaid=priced.asked + admission.from_prepaid)
 
+    def nothing_owed(self) -> Receipt:
+        """The receipt of a toll that asks no work: it settles nothing."""
+        return Receipt(self._identity(), self._runtime.clock() + RECEIPT_SECONDS, 0.0)
+
     def seal(self, caller: Caller, receipt: Receipt) -> bytes:
         """A receipt as the caller carries it."""
         return seal_receipt(self._key(), caller, receipt, self._runtime.rng)

@@ -15,6 +15,7 @@ from modeltoll.errors import AnswerError, ModeltollError, RequestError
 from modeltoll.gateway.core.request import GateRequest
 from modeltoll.gateway.core.threads import LARGE_BYTES, off_loop
 from modeltoll.gateway.core.tolls import paid_by_digest
+from modeltoll.gateway.core.upstream_steps import LiveAnswer
 from modeltoll.gateway.grpc.addressing import addressed
 from modeltoll.gateway.grpc.outcome import Outcome, failure, passed, toll_asked, toll_inline
 from modeltoll.gateway.observability.request_log import fields_of
@@ -166,6 +167,9 @@ class GrpcApplication:
         model, begin = gate.config.served_model.service.model, time.perf_counter()
         with caller_waits(call.seconds_left):
             result = await gate.handle(request)
+        if isinstance(result, LiveAnswer):  # no client asks for events here
+            await result.close()
+            raise AnswerError("the model server answers with a stream of events, which cannot be written as a message")
         self._components.metrics.count_request(model, result, time.perf_counter() - begin)
         fields_of(scope).set_result(model, result)
         return result

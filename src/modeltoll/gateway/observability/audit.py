@@ -40,7 +40,8 @@ class AuditRecord:
 
     ``at`` is in seconds since the epoch, ``request_seconds`` is the duration, ``work_seconds`` are reference seconds. ``mode`` is the
     mode in the ledger's log, ``redeemed``, or empty where nothing was priced. ``error`` is the class of the error.
-    ``reason`` says why shadow mode answered the request without measuring it.
+    ``reason`` says why shadow mode answered the request without measuring it. ``first_event_seconds``: until the first event
+    of a stream came from the model server; None for whole answers.
     """
 
     at: float
@@ -56,10 +57,13 @@ class AuditRecord:
     suspected: bool = False
     error: str = ""
     reason: str = ""
+    first_event_seconds: float | None = None
 
     def line(self) -> bytes:
         """The line of the file."""
+        first = self.first_event_seconds
         members = asdict(self) | {
+            "first_event_seconds": None if first is None else round(first, 6),
             "request_seconds": round(self.request_seconds, 6),
             "work_seconds": round(self.work_seconds, 9),
         }

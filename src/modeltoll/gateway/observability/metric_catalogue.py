@@ -38,6 +38,13 @@ _ALL = (
         ("model",),
         _REQUEST_BUCKETS,
     ),
+    Metric(
+        "first_event_seconds",
+        "histogram",
+        "Time from a request's last byte to the first event of its stream, whether it is passed on or sealed",
+        ("model",),
+        _REQUEST_BUCKETS,
+    ),
     Metric("refusals_total", "counter", "Requests that ended in an error, by the class of the error", ("error",)),
     Metric(
         "unmeasured_requests_total",

@@ -60,6 +60,7 @@ class GatewayMetrics:
         self._upstream_retries = self._counter("upstream_retries_total")
         self._without_ledger = self._counter("without_ledger_total")
         self._seconds = self._histogram("request_seconds")
+        self._first_event_seconds = self._histogram("first_event_seconds")
         self._unit = self._gauge("unit_seconds")
         self._model_metrics: dict[tuple[str, str], _ModelMetrics] = {}
         self._callback_gauges: dict[str, Gauge] = {}
@@ -154,6 +155,10 @@ class GatewayMetrics:
             self._unmeasured.labels(model, result.reason.partition(":")[0]).inc()
         if not result.in_ledger:
             self._without_ledger.inc()
+
+    def count_stream(self, model: str, seconds: float) -> None:
+        """Count a stream whose first event came after ``seconds``."""
+        self._first_event_seconds.labels(model).observe(seconds)
 
     def _metrics_of(self, model: str, mode: str) -> _ModelMetrics:
         """The metrics of a model and a mode, cached: a look-up by labels takes longer than an update."""

@@ -37,6 +37,7 @@ class RequestFields:
     suspected: bool = False
     error: str = ""
     reason: str = ""
+    first_event: float | None = None
 
     def set_result(self, model: str, result: GateResult) -> None:
         """Set the result of a model's gate."""
@@ -104,6 +105,7 @@ class RequestRecorder:
             suspected=fields.suspected,
             error=fields.error,
             reason=fields.reason,
+            first_event_seconds=fields.first_event,
         )
 
 

@@ -6,7 +6,7 @@ A trace that the caller has begun is continued, and passed on to the model serve
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 from modeltoll.errors import SettingsError
@@ -24,13 +24,13 @@ except ImportError:
     raise SettingsError(["operation.trace_endpoint: traces need more: pip install 'modeltoll[otel]'"]) from None
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import AsyncIterator, Iterator, Mapping
 
     from opentelemetry.sdk.trace.export import SpanExporter
     from starlette.types import Scope
 
     from modeltoll.gateway.observability.audit import AuditRecord
-    from modeltoll.gateway.upstream.upstream import RequestHead, Upstream
+    from modeltoll.gateway.upstream.upstream import AnswerStream, RequestHead, Upstream
     from modeltoll.records import Answer
 
 __all__ = ["RequestSpan", "TracedUpstream", "Tracer", "tracer_for"]
@@ -90,12 +90,24 @@ class Tracer:
             yield RequestSpan(span)
 
     @contextmanager
-    def upstream_span(self, path: str) -> Iterator[None]:
+    def upstream_span(self, path: str) -> Iterator[trace.Span]:
         """The span of a call of the model server, while the block lasts."""
         with self._tracer.start_as_current_span(
             "model server", kind=trace.SpanKind.CLIENT, attributes={"url.path": path}, record_exception=False
-        ):
-            yield
+        ) as span:
+            yield span
+
+    @contextmanager
+    def lasting_span(self, path: str) -> Iterator[trace.Span]:
+        """The same, which is not the current one: ``trace.use_span`` makes it so for a part of the block."""
+        span = self._tracer.start_span("model server", kind=trace.SpanKind.CLIENT, attributes={"url.path": path})
+        try:
+            yield span
+        except Exception:
+            span.set_status(trace.StatusCode.ERROR)
+            raise
+        finally:
+            span.end()
 
     def headers(self) -> Mapping[str, str]:
         """The headers that pass the current trace on to the model server."""
@@ -131,6 +143,17 @@ class TracedUpstream:
         """See ``Upstream``."""
         with self._tracer.upstream_span(path):
             return await self._upstream.predict(path, body, content_type, head)
+
+    @asynccontextmanager
+    async def stream(
+        self, path: str, body: bytes, content_type: str = JSON, head: RequestHead = NO_HEAD
+    ) -> AsyncIterator[AnswerStream]:
+        """See ``Upstream``. The span lasts as long as the stream; it is the current one until the stream's head came."""
+        with self._tracer.lasting_span(path) as span:
+            async with AsyncExitStack() as opened:
+                with trace.use_span(span, record_exception=False, set_status_on_exception=False):
+                    answer = await opened.enter_async_context(self._upstream.stream(path, body, content_type, head))
+                yield answer
 
     async def fetch(self, path: str, head: RequestHead = NO_HEAD) -> Answer:
         """See ``Upstream``."""

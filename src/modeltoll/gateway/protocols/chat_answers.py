@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from modeltoll.errors import AnswerError
-from modeltoll.gateway.protocols.answer_members import (
-    ENVELOPE,
-    ValueCheck,
-    check_answer_members,
-    is_anything,
-    is_count,
-    is_short_text,
-)
+from modeltoll.gateway.protocols.answer_members import check_answer_members, is_short_text
+from modeltoll.gateway.protocols.chat_members import CALL, CHOICE, DOCUMENT, FUNCTION, MESSAGE, TEXT
 from modeltoll.gateway.protocols.chat_requests import ChatNote
 from modeltoll.gateway.protocols.request_members import has_value
 from modeltoll.gateway.protocols.token_tables import check_counted, most_counted, token_table
@@ -27,8 +20,6 @@ if TYPE_CHECKING:
     from modeltoll.records import Answer, Floats
 
 __all__ = [
-    "CHOICE",
-    "DOCUMENT",
     "check_members",
     "check_token_count",
     "compact_arguments",
@@ -36,55 +27,6 @@ __all__ = [
     "measured_tokens",
     "token_logprobs",
 ]
-
-_TEXT = frozenset(("content", "refusal", "reasoning_content", "reasoning"))
-_METADATA = 16  # members of the metadata, at most
-
-
-def _is_metadata(value: object) -> bool:
-    return isinstance(value, dict) and len(value) <= _METADATA and all(map(is_short_text, value.values()))
-
-
-def _is_timings(value: object) -> bool:
-    """llama.cpp: numbers of tokens and milliseconds."""
-    parts = ("_n", "_ms", "_per_second", "_accepted")
-    return isinstance(value, dict) and all(
-        name.endswith(parts) and isinstance(item, int | float) for name, item in value.items()
-    )
-
-
-def _is_stop(value: object) -> bool:
-    return is_count(value) or is_short_text(value)
-
-
-DOCUMENT: Mapping[str, ValueCheck] = {
-    **ENVELOPE,
-    "choices": is_anything,
-    "system_fingerprint": is_short_text,
-    "service_tier": is_short_text,
-    "metadata": _is_metadata,
-    "timings": _is_timings,
-}
-CHOICE: Mapping[str, ValueCheck] = {
-    "index": is_count,
-    "message": is_anything,
-    "finish_reason": is_short_text,
-    "logprobs": is_anything,
-    "stop_reason": _is_stop,
-    "matched_stop": _is_stop,
-}
-_MESSAGE: Mapping[str, ValueCheck] = {
-    "role": is_short_text,
-    **dict.fromkeys((*_TEXT, "tool_calls", "function_call"), is_anything),
-}
-_CALL: Mapping[str, ValueCheck] = {
-    "id": is_short_text,
-    "type": is_short_text,
-    "index": is_count,
-    "function": is_anything,
-    "custom": is_anything,
-}
-_FUNCTION: Mapping[str, ValueCheck] = dict.fromkeys(("name", "arguments", "input"), is_anything)
 
 
 def load_chat(answer: Answer) -> Any:
@@ -108,7 +50,7 @@ def check_members(document: dict[str, Any], choices: list[dict[str, Any]], servi
     check_answer_members(document, DOCUMENT, service)
     for choice in choices:
         check_answer_members(choice, CHOICE, service)
-        check_answer_members(_message(choice), _MESSAGE, service)
+        check_answer_members(_message(choice), MESSAGE, service)
 
 
 def _message(choice: dict[str, Any]) -> dict[str, Any]:
@@ -145,7 +87,7 @@ def measured_tokens(choice: dict[str, Any], note: ChatNote, service: ServiceDesc
     tokens = token_logprobs(choice)
     table, covered = token_table(tokens)
     if _shown_bytes(_message(choice), note, service) > covered:
-        calls = not tokens and not any(has_value(_message(choice).get(name)) for name in _TEXT)
+        calls = not tokens and not any(has_value(_message(choice).get(name)) for name in TEXT)
         raise AnswerError(
             "the model server gives no log-probabilities of calls of tools, which the price is made of: leave 'tools' out"
             if calls
@@ -161,7 +103,7 @@ def _shown_bytes(message: dict[str, Any], note: ChatNote, service: ServiceDescri
     Names of the caller's own functions do not count. But which of them is called shows something, so that a call without
     arguments is at least 1 byte.
     """
-    texts = {name: _text(message[name]) for name in _TEXT if has_value(message.get(name))}
+    texts = {name: _text(message[name]) for name in TEXT if has_value(message.get(name))}
     if texts.get("reasoning") == texts.get("reasoning_content"):  # some servers write it under both names
         texts.pop("reasoning", None)
     shown = sum(len(text.encode("utf-8", "replace")) for text in texts.values())
@@ -170,7 +112,7 @@ def _shown_bytes(message: dict[str, Any], note: ChatNote, service: ServiceDescri
         raise AnswerError("the model server's answer has tool calls that are not a list of objects")
     functions = [message.get("function_call")]
     for call in calls:
-        check_answer_members(call, _CALL, service)
+        check_answer_members(call, CALL, service)
         functions += [call.get("function"), call.get("custom")]
     return shown + sum(max(1, _call_bytes(one, note, service)) for one in functions if one is not None)
 
@@ -178,7 +120,7 @@ def _shown_bytes(message: dict[str, Any], note: ChatNote, service: ServiceDescri
 def _call_bytes(function: object, note: ChatNote, service: ServiceDescription) -> int:
     if not isinstance(function, dict):
         raise AnswerError("the model server's answer has a call of something that is not a function")
-    check_answer_members(function, _FUNCTION, service)
+    check_answer_members(function, FUNCTION, service)
     name = function.get("name")
     parts = [compact_arguments(function.get("arguments")), compact_arguments(function.get("input"))]
     if name is not None and name not in note.names:

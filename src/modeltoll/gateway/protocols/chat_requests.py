@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from modeltoll.errors import RequestError
-from modeltoll.gateway.protocols.openai_shape import bounded
+from modeltoll.gateway.protocols.openai_shape import bounded, unbounded
 from modeltoll.gateway.protocols.request_members import RequestMembers, has_value, names
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CHAT_MEMBERS",
     "ChatNote",
+    "StreamTerms",
     "altered",
     "answer_bound",
     "chat_note",
@@ -23,6 +24,8 @@ __all__ = [
     "check_references",
     "check_tools",
     "pinned",
+    "stream_bound",
+    "stream_terms",
     "token_bytes",
 ]
 
@@ -48,8 +51,8 @@ CHAT_MEMBERS = RequestMembers(
     # logprobs and top_logprobs: all are always measured and paid for, whatever of them the caller gets to see
     harmless=names(
         """user metadata store safety_identifier prompt_cache_key prompt_cache_retention prompt_cache_options service_tier
-        request_id rid cache_salt cache_prompt timings_per_token stream stream_interval stream_reasoning logprobs
-        top_logprobs"""
+        request_id rid cache_salt cache_prompt timings_per_token stream stream_options stream_interval stream_reasoning
+        logprobs top_logprobs"""
     ),
     unmeasured=names(
         """prompt_logprobs logprob_token_ids return_hidden_states return_token_ids return_tokens_as_token_ids
@@ -60,7 +63,7 @@ CHAT_MEMBERS = RequestMembers(
     outside=names(
         """custom_logit_processor custom_params vllm_xargs kv_transfer_params ec_transfer_params bootstrap_host
         bootstrap_port bootstrap_room lora lora_path session_params session_id web_search_options id_slot
-        ngram_corpus_id stream_options"""
+        ngram_corpus_id"""
     ),
 )
 
@@ -92,6 +95,7 @@ _CALLS = frozenset(("tool_calls", "function_call", "tools"))  # may have any mem
 _LIMITS = ("max_completion_tokens", "max_tokens", "n_predict")
 _TOKEN_BYTES = 32  # of one token's text in an answer, with its escapes
 _EVENT_BYTES = 480  # of one event of a stream, without its token and log-probabilities
+_STREAM_OPTIONS = ("include_usage", "include_obfuscation", "continuous_usage_stats")
 _LOGPROB_BYTES = 160  # of one log-probability in an answer, with its token
 
 
@@ -101,6 +105,40 @@ class ChatNote:
 
     names: frozenset[str] = frozenset()
     stop: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StreamTerms:
+    """How a caller wants a stream: ``usage`` says whether the numbers of tokens are shown. ``options`` go to the server."""
+
+    usage: bool
+    options: Mapping[str, Any]
+
+
+def stream_terms(document: dict[str, Any], service: ServiceDescription) -> StreamTerms | None:
+    """The terms of a request for a stream; None where it wants a whole answer.
+
+    The server is always asked for its count of tokens, which is compared with those that were measured.
+
+    Raises:
+        RequestError: ``stream`` is neither true nor false, or ``stream_options`` holds what is not served.
+    """
+    wanted, options = document.get("stream"), document.get("stream_options")
+    if wanted is not None and not isinstance(wanted, bool):
+        raise RequestError("'stream' is not true or false")
+    if not wanted:
+        if has_value(options):
+            raise RequestError("'stream_options' needs 'stream': true")
+        return None
+    options = {} if options is None else options
+    if not isinstance(options, dict):
+        raise RequestError("'stream_options' is not an object")
+    for name, value in options.items():
+        if name not in (*_STREAM_OPTIONS, *service.allow_members):
+            raise RequestError(f"'stream_options.{name[:64]}' is not served here")
+        if name in _STREAM_OPTIONS and not (value is None or isinstance(value, bool)):
+            raise RequestError(f"'stream_options.{name}' is not true or false")
+    return StreamTerms(options.get("include_usage") is True, options | {"include_usage": True})
 
 
 def check_messages(document: dict[str, Any], service: ServiceDescription) -> None:
@@ -177,11 +215,11 @@ def pinned(document: dict[str, Any], service: ServiceDescription, sent: tuple[st
     return document | wanted
 
 
-def altered(document: dict[str, Any], service: ServiceDescription) -> str:
+def altered(document: dict[str, Any], service: ServiceDescription, sent: tuple[str, ...] = _SENT) -> str:
     """Why the server may answer the ``pinned`` request otherwise; empty where it may not."""
     if service.logprobs == "raw" or service.neutral_defaults:
         return ""
-    missing = [name for name in _SENT if document.get(name) is None]
+    missing = [name for name in sent if document.get(name) is None]
     return f"{missing[0]!r} is left out: the server's own value of it is not known" if missing else ""
 
 
@@ -200,6 +238,11 @@ def _names(document: dict[str, Any]) -> list[str]:
             found += [tool.get("function"), tool.get("custom")]
     called = [one.get("name") for one in found if isinstance(one, dict)]
     return [name for name in called if isinstance(name, str)]
+
+
+def stream_bound(choices: int, shown: int | None, tokens: int) -> int:
+    """The largest length of a stream of so many tokens, in bytes; otherwise as ``answer_bound``."""
+    return unbounded(choices, tokens * token_bytes(shown, stream=True))
 
 
 def token_bytes(shown: int | None, *, stream: bool) -> int:

@@ -17,7 +17,6 @@ from modeltoll.gateway.protocols.chat_answers import (
     check_token_count,
     load_chat,
     measured_tokens,
-    token_logprobs,
 )
 from modeltoll.gateway.protocols.chat_requests import (
     CHAT_MEMBERS,
@@ -28,7 +27,10 @@ from modeltoll.gateway.protocols.chat_requests import (
     check_messages,
     check_tools,
     pinned,
+    stream_bound,
+    stream_terms,
 )
+from modeltoll.gateway.protocols.chat_streams import ChatStream, without_logprobs
 from modeltoll.gateway.protocols.fingerprints import row_fingerprints
 from modeltoll.gateway.protocols.openai_shape import OpenAIErrors, encoded_request, numbered, wanted_choices
 from modeltoll.gateway.protocols.protocol import JSON, ParsedRequest, Routes, ServiceDescription
@@ -62,16 +64,12 @@ def _stripped(asked: int | None, answer: Answer) -> Answer:
     """The answer as it was measured, written anew, with the log-probabilities that its caller asked for."""
     document = load_chat(answer)
     for choice in document["choices"]:
-        if asked is None:
-            choice["logprobs"] = None
-        else:
-            for token in token_logprobs(choice):
-                token["top_logprobs"] = token["top_logprobs"][:asked]
+        without_logprobs(choice, asked)
     return replace(answer, body=msgspec.json.encode(document))
 
 
 class OpenAIChat(OpenAIErrors, TextProtocol):
-    """``/v1/chat/completions``, whole answers only. A row is one completion."""
+    """``/v1/chat/completions``, whole or streamed. A row is one completion."""
 
     name = "openai-chat"
     routes = Routes(
@@ -87,22 +85,25 @@ class OpenAIChat(OpenAIErrors, TextProtocol):
         del content_type
         document = load_object(body)
         check_model(document, service)
-        if document.get("stream"):
-            raise RequestError("streamed answers are not served here; leave 'stream' out")
+        terms = stream_terms(document, service)
         check_messages(document, service)
         check_tools(document, service)
         written = CHAT_MEMBERS.read_bytes(document, service)
         choices, asked = wanted_choices(document), _top_logprobs(document, service)
         check_row_limit(choices, service)
         forward = pinned(document, service) | {"logprobs": True, "top_logprobs": service.top_logprobs}
+        if terms is not None:
+            forward |= {"stream_options": terms.options}
         return ParsedRequest(
             row_fingerprints((b"chat", written), ((b"%d" % number,) for number in range(choices))),
             None,
             note=chat_note(document),
             forward=None if forward == document else encoded_request(forward),
             strip=partial(_stripped, asked),
-            answer_bound=answer_bound(document, choices, asked),
+            answer_bound=answer_bound(document, choices, asked, stream=terms is not None),
             altered=altered(document, service),
+            token_bound=None if terms is None else partial(stream_bound, choices, asked),
+            stream=None if terms is None else partial(ChatStream, asked, choices, service, usage=terms.usage),
         )
 
     def ask_values(

@@ -25,6 +25,7 @@ __all__ = [
     "encoded_request",
     "numbered",
     "text_fingerprints",
+    "unbounded",
     "wanted_choices",
 ]
 
@@ -35,8 +36,13 @@ _ROW_BYTES = 512  # of a row without its numbers
 
 def bounded(rows: int, row_bytes: int) -> int | None:
     """The length that an answer of so many rows has at most, in bytes; None where padding to it would cost too much."""
-    bound = _FRAME_BYTES + rows * (_ROW_BYTES + row_bytes)
+    bound = unbounded(rows, rows * row_bytes)
     return bound if bound <= LARGEST_BOUND else None
+
+
+def unbounded(rows: int, data_bytes: int) -> int:
+    """The length of an answer of so many rows, whose data take ``data_bytes`` together."""
+    return _FRAME_BYTES + rows * _ROW_BYTES + data_bytes
 
 
 def text_fingerprints(

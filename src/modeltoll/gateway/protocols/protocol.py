@@ -79,7 +79,8 @@ class ParsedRequest:
     caller asked for; ``strip`` then removes from the answer what the caller did not ask for. ``note`` is what the protocol
     needs later, to read the answer. ``stream`` makes the reader of an answer that the caller wants as a stream of events;
     None: they do not. A model server may answer such a request with a whole document all the same. ``altered``: why the
-    model may answer ``forward`` otherwise than the request itself, in words; empty where it may not.
+    model may answer ``forward`` otherwise than the request itself, in words; empty where it may not. ``route`` is the path
+    that the request is for, where the protocol serves several whose requests differ; None: the first of ``Routes.infer``.
     """
 
     fingerprints: tuple[bytes, ...]
@@ -90,6 +91,8 @@ class ParsedRequest:
     answer_bound: int | None = None
     altered: str = ""
     stream: Callable[[], StreamReader] | None = None
+    token_bound: Callable[[int], int] | None = None
+    route: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,6 +114,14 @@ PROTOCOLS: Registry[ProtocolSpec] = Registry(
             sample={"input": SAMPLE_TEXT, "max_output_tokens": 16},
         ),
         ProtocolSpec(
+            "openai",
+            f"{_HERE}.openai_text:OpenAIText",
+            kinds=(TOKENS,),
+            names_model=True,
+            texts=True,
+            sample={"messages": [{"role": "user", "content": SAMPLE_TEXT}], "max_tokens": 8},
+        ),
+        ProtocolSpec(
             "v1", f"{_HERE}.tensorflow_serving:TensorFlowServing", named_inputs=True, discover=f"{_HERE}.discoverers:v1"
         ),
         ProtocolSpec(

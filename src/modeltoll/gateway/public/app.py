@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -27,9 +26,10 @@ from modeltoll.errors import (
     UpstreamRefused,
 )
 from modeltoll.gateway.core.gate import Gate
-from modeltoll.gateway.core.request import SHADOW, GateConfig, GateRequest, GateResult, GateRuntime
+from modeltoll.gateway.core.request import SHADOW, GateConfig, GateRequest, GateRuntime
 from modeltoll.gateway.core.threads import LARGE_BYTES, off_loop
 from modeltoll.gateway.core.tolls import AdmittedRequest, redeem
+from modeltoll.gateway.core.upstream_steps import LiveAnswer
 from modeltoll.gateway.observability.request_log import fields_of
 from modeltoll.gateway.protocols.protocol import JSON, route_pattern
 from modeltoll.gateway.public.content import ContentReader
@@ -45,18 +45,27 @@ from modeltoll.gateway.public.parsing import (
     path_of,
     read_body,
     receipts_of,
-    route_path,
-    written_path,
 )
 from modeltoll.gateway.public.prefix import BelowPrefix
 from modeltoll.gateway.public.request_head import head_of, trace_headers
+from modeltoll.gateway.public.request_notes import RequestNotes, note_error
+from modeltoll.gateway.public.responses import (
+    Endpoint,
+    late_problem,
+    result_response,
+    toll_body,
+    unchanged_response,
+)
+from modeltoll.gateway.public.streaming import EarlyHead, LiveSender
 from modeltoll.gateway.settings.body_limits import SETTLEMENT_BYTES
 
 if TYPE_CHECKING:
+    from starlette.types import Send
+
     from modeltoll.gateway.observability.metrics import GatewayMetrics
     from modeltoll.gateway.protocols.protocol import ServingProtocol
     from modeltoll.gateway.upstream.upstream import Upstream
-    from modeltoll.records import Answer, Caller
+    from modeltoll.records import Caller
 
 __all__ = ["AppComponents", "application"]
 
@@ -83,11 +92,6 @@ class AppComponents:
     inside: Ingress | None = None
 
 
-def _unchanged_response(answer: Answer, **headers: str) -> Response:
-    every = dict(answer.headers) | wire.content_headers(answer.content_type) | headers
-    return Response(answer.body, status_code=answer.status, headers=every)
-
-
 class _Handlers:
     """One handler per kind of route. ``template`` is the route's path, ``gates`` are the gates that share it."""
 
@@ -97,7 +101,7 @@ class _Handlers:
         self._default_protocol = self._default_gate.config.served_model.protocol
         self._ingress = components.inside or Ingress(components.ingress)
 
-    async def infer(self, template: str, gates: Sequence[Gate], http_request: Request) -> Response:
+    async def infer(self, template: str, gates: Sequence[Gate], http_request: Request, send: Send) -> Response | None:
         """An inference request: through the gate of its model."""
         protocol, gates = self._set_protocol(gates, http_request), matching_gates(gates, http_request)
         path, caller = path_of(template, http_request), self._identify(template, http_request)
@@ -122,31 +126,45 @@ class _Handlers:
                 unread=content.unread,
                 must_be_read=strict,
             )
-            return await self._handle(gate, request, http_request)
+            return await self._handle(gate, request, http_request, send)
 
-    async def _handle(self, gate: Gate, request: GateRequest, http_request: Request) -> Response:
-        model, begin = gate.config.served_model, time.perf_counter()
+    async def _handle(self, gate: Gate, request: GateRequest, http_request: Request, send: Send) -> Response | None:
+        """The response to a request at its gate; None where a part of it had to be sent before it was all there."""
+        noted = RequestNotes(self._components.metrics, gate.config.served_model.service.model, http_request.scope)
+        early = EarlyHead(send, noted.model, self._ingress.policy.white_space_seconds)
+        request = replace(request, on_first_event=partial(noted.first_event, early))
         async with watching_caller(http_request):
-            result = await gate.handle(request)
-        self._components.metrics.count_request(model.service.model, result, time.perf_counter() - begin)
-        fields_of(http_request.scope).set_result(model.service.model, result)
-        scope = http_request.scope
-        return await self._response(result, gate.config, written_path(scope, route_path(scope)))
+            try:
+                result = await gate.handle(request)
+                if isinstance(result, LiveAnswer):
+                    await self._pass_events(gate.config, result, noted, send)
+                    return None
+                noted.set_result(result)
+                if await early.stop():
+                    result = await gate.seal(request, result)
+                    await early.end(await toll_body(result, gate.config, http_request.scope))
+                    return None
+            except Exception as error:
+                if not await early.stop():
+                    raise
+                await early.end(late_problem(gate.config, noted.set_error(error)))
+                return None
+            finally:
+                early.cancel()
+        return await result_response(result, gate.config, http_request.scope)
 
-    async def _response(self, result: GateResult, config: GateConfig, path: str) -> Response:
-        """``path``: of the request below the application's root, as it was written; references in a toll are relative to it."""
-        toll, answer, served_model = result.toll, result.answer, config.served_model
-        model = served_model.service.model
-        if toll is not None:
-            error = served_model.protocol.error_member(wire.DETAIL)
-            body = await off_loop(len(toll.payload) > LARGE_BYTES, wire.encode_toll, toll, error, path)
-            headers = dict(result.headers) | {"cache-control": "no-store"}
-            headers[wire.AUTHENTICATE_HEADER] = wire.format_authenticate(toll, model)
-            return Response(body, status_code=wire.STATUS, headers=headers, media_type=JSON)
-        assert answer is not None  # a result without a toll has an answer
-        return _unchanged_response(answer, **{wire.RECEIPT_HEADER: config.receipt_text(result)})
+    async def _pass_events(self, config: GateConfig, live: LiveAnswer, noted: RequestNotes, send: Send) -> None:
+        """Send a stream that nobody pays for. What happens to it is noted when it has ended."""
+        try:
+            await LiveSender(send, config.served_model.protocol, config.receipt_text, noted.first_event).send_all(live)
+        except CallerGone:
+            log.debug("a caller has left before the end of a stream")
+        except Exception as error:  # noqa: BLE001  the caller has been told
+            noted.set_error(error)
+        if live.result is not None:
+            noted.set_result(live.result)
 
-    async def redeem(self, http_request: Request) -> Response:
+    async def redeem(self, http_request: Request, send: Send) -> Response | None:
         """A token and the proof of its work, in exchange for the answer, or for the admission of the request in the token."""
         caller = self._identify(wire.REDEEM_PATH, http_request)
         check_json(http_request)
@@ -159,9 +177,9 @@ class _Handlers:
             self._components.metrics.count_redemption()
             fields_of(http_request.scope).mode = REDEEMED
             if isinstance(redeemed, AdmittedRequest):
-                return await self._handle_admitted(redeemed, caller, http_request)
+                return await self._handle_admitted(redeemed, caller, http_request, send)
             await self._default_gate.settle_redeemed(caller, receipt)
-        return _unchanged_response(redeemed)
+        return unchanged_response(redeemed)
 
     async def settle(self, http_request: Request) -> Response:
         """Receipts that come without a request. Those that count for nothing are ignored."""
@@ -178,7 +196,9 @@ class _Handlers:
             fields_of(http_request.scope).mode = SETTLED
         return Response(status_code=_NO_CONTENT)
 
-    async def _handle_admitted(self, admitted: AdmittedRequest, caller: Caller, http_request: Request) -> Response:
+    async def _handle_admitted(
+        self, admitted: AdmittedRequest, caller: Caller, http_request: Request, send: Send
+    ) -> Response | None:
         gate = self._components.gates.get(admitted.model)
         if gate is None:  # a reload has removed its model
             raise RouteRefused("there is no such model here")
@@ -194,7 +214,7 @@ class _Handlers:
             admitted.payment,
             replace(admitted.head, headers=traces),
         )
-        return await self._handle(gate, request, http_request)
+        return await self._handle(gate, request, http_request, send)
 
     async def pass_through(self, template: str, gates: Sequence[Gate], http_request: Request) -> Response:
         """Metadata and health: the upstream's answer unchanged."""
@@ -205,7 +225,7 @@ class _Handlers:
         with self._ingress.place(caller.name):
             async with watching_caller(http_request):
                 answer = await self._components.upstream.fetch(path, head)
-        return _unchanged_response(gates[0].refused_answers.check_passing(answer, path))
+        return unchanged_response(gates[0].refused_answers.check_passing(answer, path))
 
     @staticmethod
     def _set_protocol(gates: Sequence[Gate], http_request: Request) -> ServingProtocol:
@@ -226,12 +246,7 @@ class _Handlers:
         """An error in the caller's protocol. Its private reason goes to the log only."""
         if isinstance(error, ClientDisconnect | CallerGone):
             return Response(status_code=_CLIENT_GONE)
-        if not isinstance(error, ModeltollError):  # a bug; the server logs its traceback
-            error = ModeltollError("the gateway failed")
-        self._components.metrics.count_error(type(error).__name__)
-        fields_of(http_request.scope).error = type(error).__name__
-        if error.status >= 500:
-            log.warning("%s: %s (%s)", type(error).__name__, error, error.private)
+        error = note_error(self._components.metrics, http_request.scope, error)
         headers = {"www-authenticate": "Bearer"} if isinstance(error, CallerRefused) else {}
         if error.retry_after is not None:
             headers["retry-after"] = str(error.retry_after)
@@ -264,10 +279,11 @@ def _routes(handlers: _Handlers, gates: Iterable[Gate]) -> Iterator[Route]:
             for template in templates:
                 gates_of.setdefault(template, []).append(gate)
     for template, sharing in infer.items():
-        yield Route(route_pattern(template), partial(handlers.infer, template, sharing), methods=["POST"])
+        infer_endpoint = Endpoint(partial(handlers.infer, template, sharing))
+        yield Route(route_pattern(template), infer_endpoint, methods=["POST"])
     for template, sharing in passing.items():
         yield Route(template, partial(handlers.pass_through, template, sharing), methods=["GET"])
-    yield Route(wire.REDEEM_PATH, handlers.redeem, methods=["POST"])
+    yield Route(wire.REDEEM_PATH, Endpoint(handlers.redeem), methods=["POST"])
     yield Route(wire.SETTLE_PATH, handlers.settle, methods=["POST"])
 
 

@@ -29,7 +29,7 @@ class IngressPolicy:
     ``least_rate`` is the lowest speed of a body in bytes per second. ``cors_origins`` are the origins whose pages may
     send requests from a browser; ``*`` stands for all. ``cors_headers``, ``cors_max_age``: see ``CorsPolicy``.
     ``request_headers`` are those that are passed on to the model server. ``root_path`` is the path below which a proxy
-    serves the gateway without removing it; empty if there is none.
+    serves the gateway without removing it; empty if there is none. ``white_space_seconds``: see ``EarlyHead``.
     """
 
     identifier: CallerIdentifier
@@ -44,6 +44,7 @@ class IngressPolicy:
     cors_headers: tuple[str, ...] = ()
     cors_max_age: int = 600
     root_path: str = ""
+    white_space_seconds: float = 10.0
 
 
 class Ingress:

@@ -67,8 +67,10 @@ _CALLER_HEADERS = {"X-Api-Key": _KEY, wire.ACCEPT_HEADER: wire.format_accept(wir
 _UNBOUNDED = Credit(1e9, 1.0)  # so that no row waits for admission, though no toll is paid
 
 
-async def _own_seconds(requests: Sequence[bytes], path: str, upstream: Upstream, components: AppComponents) -> float:
+async def _own_seconds(requests: Sequence[tuple[str, bytes]], upstream: Upstream, components: AppComponents) -> float:
     """The seconds that a gateway adds to one row: the difference of the medians with it and without it.
+
+    ``requests`` are paths and bodies.
 
     Both are measured in turns, over HTTP as callers use it, so that the model server works in between. A gateway that
     serves one request after another, with nothing else going on, is faster than it is in service.
@@ -81,7 +83,7 @@ async def _own_seconds(requests: Sequence[bytes], path: str, upstream: Upstream,
         caller = HttpUpstream(address, headers=lambda: _CALLER_HEADERS)
         await caller.open()
         try:
-            for body in requests:
+            for path, body in requests:
                 without.append(await _timed(upstream, path, body))
                 within.append(await _timed(caller, path, body, _check_priced))
         finally:
@@ -214,7 +216,9 @@ async def _gateway_seconds(
             config = replace(config, credit=CreditTerms(_UNBOUNDED, _UNBOUNDED))
             runtime, ingress = build_runtime(settings, profile), build_ingress(settings, _CALLER)
             components = single_model_components(config, upstream, ledger, runtime, ingress)
-            return await _own_seconds(observation.requests, served_model.infer_path, upstream, components)
+            read, path_of = served_model.read, served_model.path_of
+            requests = [(path_of(read(body)), body) for body in observation.requests]
+            return await _own_seconds(requests, upstream, components)
         finally:
             await ledger.close()
 

@@ -59,7 +59,7 @@ async def ask_many(served_model: ServedModel, upstream: Upstream, bodies: Sequen
     for number in range(_WARM_UP + _MOST):
         body = bodies[number % len(bodies)]
         parsed = served_model.read(body)
-        answer = await timed.predict(served_model.infer_path, parsed.forward or body)
+        answer = await timed.predict(served_model.path_of(parsed), parsed.forward or body)
         if answer.status != 200:
             raise AnswerError(refusal_reason(served_model, answer))
         exchanges.append(Exchange(parsed, answer, timed.seconds / len(parsed.fingerprints)))

@@ -158,7 +158,7 @@ async def ask_leaks(
     try:
         with plugin_exceptions(served_model):
             parsed = served_model.read(request.body)
-        answer = await upstream.predict(served_model.infer_path, parsed.forward or request.body)
+        answer = await upstream.predict(served_model.path_of(parsed), parsed.forward or request.body)
         if answer.status != _ANSWERED:
             refusals.add(request.where, refusal_reason(served_model, answer))
             return None

@@ -21,7 +21,7 @@ from modeltoll.records import Leaks
 if TYPE_CHECKING:
     from modeltoll.gateway.core.request import ServedModel
     from modeltoll.gateway.setup.row_requests import RowRequest, RowsOfFile
-    from modeltoll.gateway.upstream.upstream import Upstream
+    from modeltoll.gateway.upstream.upstream import AnswerStream, Upstream
     from modeltoll.records import Answer, Floats, Integers
 
 __all__ = ["SINGLE_ROWS", "RowSender", "SentRows", "TimedUpstream"]
@@ -58,6 +58,12 @@ class TimedUpstream:
         answer = await self._upstream.predict(path, body, content_type, head)
         self.seconds = self._clock() - begin
         return answer
+
+    def stream(
+        self, path: str, body: bytes, content_type: str = JSON, head: RequestHead = NO_HEAD
+    ) -> contextlib.AbstractAsyncContextManager[AnswerStream]:
+        """See ``Upstream.stream``; it is not timed."""
+        return self._upstream.stream(path, body, content_type, head)
 
     async def fetch(self, path: str, head: RequestHead = NO_HEAD) -> Answer:
         """See ``Upstream.fetch``."""

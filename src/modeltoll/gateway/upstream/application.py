@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from starlette._utils import get_route_path
 
 from modeltoll import wire
-from modeltoll.errors import UpstreamError, UpstreamTimeout
+from modeltoll.errors import UpstreamTimeout
 from modeltoll.gateway.protocols.protocol import JSON
 from modeltoll.gateway.upstream.application_exchange import ApplicationExchange
 from modeltoll.gateway.upstream.upstream import NO_HEAD
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractAsyncContextManager
 
     from starlette.types import ASGIApp, Scope
 
-    from modeltoll.gateway.upstream.upstream import RequestHead
+    from modeltoll.gateway.upstream.upstream import AnswerStream, RequestHead
     from modeltoll.records import Answer
 
 __all__ = ["ApplicationUpstream", "CallerRequest", "is_gateway_call"]
@@ -92,7 +94,8 @@ def is_gateway_call(scope: Scope) -> bool:
 class ApplicationUpstream:
     """The protected application as an upstream.
 
-    ``max_body`` bounds an answer in bytes, ``timeout`` is the longest time in seconds until an answer is complete.
+    ``max_body`` bounds an answer in bytes, ``timeout`` is the longest time in seconds until an answer is complete, or until
+    a stream begins, and the longest pause in it.
     ``on_predicted`` gets the scope of each prediction, as the application leaves it. ``answer_headers``: names, in small
     letters, of the answer's headers that are passed on. ``read_headers``: names of the request's headers that are part of
     its rows' identity; the application gets them from the request's head, for an admitted request comes with those of its
@@ -123,18 +126,36 @@ class ApplicationUpstream:
 
     async def predict(self, path: str, body: bytes, content_type: str = JSON, head: RequestHead = NO_HEAD) -> Answer:
         """See ``Upstream.predict``."""
+        return await self._whole(self._posting(path, body, content_type, head))
+
+    @asynccontextmanager
+    async def stream(
+        self, path: str, body: bytes, content_type: str = JSON, head: RequestHead = NO_HEAD
+    ) -> AsyncIterator[AnswerStream]:
+        """See ``Upstream.stream``."""
+        async with self._posting(path, body, content_type, head) as exchange:
+            async with self._in_time():
+                answer = await exchange.answer()
+            yield replace(answer, chunks=self._chunks_in_time(answer.chunks))
+
+    async def fetch(self, path: str, head: RequestHead = NO_HEAD) -> Answer:
+        """See ``Upstream.fetch``."""
+        return await self._whole(self._exchange(self._scope("GET", path, b"", (head, {})), b""))
+
+    @asynccontextmanager
+    async def _posting(
+        self, path: str, body: bytes, content_type: str, head: RequestHead
+    ) -> AsyncIterator[ApplicationExchange]:
+        """A prediction. What the application's router writes into its scope is kept."""
         scope = self._scope("POST", path, body, (head, wire.content_headers(content_type)))
         try:
-            return await self._ask(scope, body)
+            async with self._exchange(scope, body) as exchange:
+                yield exchange
         finally:
             if self._on_predicted is not None:
                 self._on_predicted(scope)
             if (request := _caller_request.get(None)) is not None:
                 request.reached = {name: scope[name] for name in _ROUTED if name in scope}
-
-    async def fetch(self, path: str, head: RequestHead = NO_HEAD) -> Answer:
-        """See ``Upstream.fetch``."""
-        return await self._ask(self._scope("GET", path, b"", (head, {})), b"")
 
     def _scope(self, method: str, path: str, body: bytes, sent: tuple[RequestHead, dict[str, str]]) -> Scope:
         """The caller's scope with this request in it. ``path`` is put where the caller's path was, below any root path.
@@ -162,35 +183,63 @@ class ApplicationUpstream:
             _CALLS: True,
         }
 
-    async def _ask(self, scope: Scope, body: bytes) -> Answer:
-        """Call the application, and return its response as soon as that is complete; what it does afterwards runs on.
+    @asynccontextmanager
+    async def _exchange(self, scope: Scope, body: bytes) -> AsyncIterator[ApplicationExchange]:
+        """Call the application. What it does after its response runs on.
 
         A caller that hangs up, and an answer that takes too long, are a disconnect to the application. If it does not end
         soon after that, it is cancelled.
         """
         exchange = ApplicationExchange(body, self._max_body, self._answer_headers)
         call = asyncio.create_task(self._call(scope, exchange))
+        call.add_done_callback(_retrieve_exception)
         request = _caller_request.get(None)
         if request is not None:
             request.calls.append(call)
         try:
-            async with asyncio.timeout(self._timeout):
-                await exchange.ended.wait()
-        except TimeoutError:
-            raise UpstreamTimeout("the application did not answer in time") from None
+            yield exchange
         finally:
             if not exchange.is_complete:
                 exchange.disconnect()
                 asyncio.get_running_loop().call_later(_LEAVING_SECONDS, call.cancel)
-        if call.done() and not exchange.is_complete and (error := call.exception()) is not None:
-            raise UpstreamError("the application failed", private=repr(error)) from error
-        return exchange.answer()
 
     async def _call(self, scope: Scope, exchange: ApplicationExchange) -> None:
+        failure = None
         try:
             await self._app(scope, exchange.receive, exchange.send)
+        except Exception as error:
+            failure = error
+            raise
         finally:
-            exchange.ended.set()
+            exchange.end(failure)
+
+    async def _whole(self, exchanging: AbstractAsyncContextManager[ApplicationExchange]) -> Answer:
+        """The response, as soon as it is complete."""
+        async with self._in_time(), exchanging as exchange:
+            return await (await exchange.answer()).whole()
+
+    async def _chunks_in_time(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        while True:
+            async with self._in_time():
+                chunk = await anext(chunks, b"")  # none of them is empty
+            if not chunk:
+                return
+            yield chunk
+
+    @asynccontextmanager
+    async def _in_time(self) -> AsyncIterator[None]:
+        """Bounds the block by the timeout; raises ``UpstreamTimeout``."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                yield
+        except TimeoutError:
+            raise UpstreamTimeout("the application did not answer in time") from None
+
+
+def _retrieve_exception(call: asyncio.Task[None]) -> None:
+    """Keep asyncio from logging what an application raised where there is no caller's request that raises it again."""
+    if not call.cancelled():
+        call.exception()
 
 
 def _prefix(scope: Scope) -> str:

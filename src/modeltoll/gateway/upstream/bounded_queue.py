@@ -12,7 +12,7 @@ from modeltoll.gateway.protocols.protocol import JSON
 from modeltoll.gateway.upstream.upstream import NO_HEAD
 
 if TYPE_CHECKING:
-    from modeltoll.gateway.upstream.upstream import RequestHead, Upstream
+    from modeltoll.gateway.upstream.upstream import AnswerStream, RequestHead, Upstream
     from modeltoll.records import Answer
 
 __all__ = ["BoundedUpstream"]
@@ -47,6 +47,14 @@ class BoundedUpstream:
         """See ``Upstream.predict``; raises ``UpstreamBusy`` where the queue is full, or the wait too long."""
         async with self._slot():
             return await self._upstream.predict(path, body, content_type, head)
+
+    @asynccontextmanager
+    async def stream(
+        self, path: str, body: bytes, content_type: str = JSON, head: RequestHead = NO_HEAD
+    ) -> AsyncIterator[AnswerStream]:
+        """See ``Upstream.stream``; raises as ``predict``. The request is with the model server until the context is left."""
+        async with self._slot(), self._upstream.stream(path, body, content_type, head) as answer:
+            yield answer
 
     async def fetch(self, path: str, head: RequestHead = NO_HEAD) -> Answer:
         """See ``Upstream.fetch``."""

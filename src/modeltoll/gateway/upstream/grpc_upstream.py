@@ -17,12 +17,13 @@ from modeltoll.gateway.protocols.oip_conversions import json_of_answer, json_of_
 from modeltoll.gateway.protocols.protocol import JSON
 from modeltoll.gateway.upstream.answer_headers import passed_headers
 from modeltoll.gateway.upstream.deadline import seconds_left
-from modeltoll.gateway.upstream.upstream import NO_HEAD
+from modeltoll.gateway.upstream.upstream import NO_HEAD, streamed_whole
 from modeltoll.open_inference_messages import (
     CONTENT_TYPE,
     MODEL_INFER,
     MODEL_METADATA,
     MODEL_READY,
+    REPOSITORY_INDEX,
     SERVER_LIVE,
     SERVER_METADATA,
     SERVER_READY,
@@ -30,6 +31,8 @@ from modeltoll.open_inference_messages import (
     ModelMetadataResponse,
     ModelReadyRequest,
     ModelReadyResponse,
+    RepositoryIndexRequest,
+    RepositoryIndexResponse,
     ServerLiveResponse,
     ServerMetadataResponse,
     ServerReadyResponse,
@@ -37,12 +40,14 @@ from modeltoll.open_inference_messages import (
 from modeltoll.records import Answer
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
-    from modeltoll.gateway.upstream.upstream import RequestHead
+    from modeltoll.gateway.upstream.upstream import AnswerStream, RequestHead
 
 __all__ = ["GrpcOptions", "GrpcUpstream", "channel_credentials"]
 
+_INDEX = "/v2/repository/index"
 _LARGE_BYTES = 64 << 10  # of a body that is converted in a thread
 _PATH = re.compile(r"/v2/models/(?P<model>[^/]+(?:/[^/]+)*?)(?:/versions/(?P<version>[^/]+))?(?P<what>/infer|/ready|)")
 _CODES = {
@@ -127,7 +132,12 @@ class GrpcUpstream:
             await channel.close()
 
     async def predict(self, path: str, body: bytes, content_type: str = JSON, head: RequestHead = NO_HEAD) -> Answer:
-        """See ``Upstream.predict``. A message is answered by a message, JSON by JSON. Raises ``RequestError``, too."""
+        """See ``Upstream.predict``. A message is answered by a message, JSON by JSON. Raises ``RequestError``, too.
+
+        The list of models is a POST as well; no caller's request has its path.
+        """
+        if path == _INDEX:
+            return await self._index(head)
         match = _PATH.fullmatch(path)
         if match is None or match["what"] != "/infer":
             return _error(404, "there is no such path")
@@ -141,10 +151,16 @@ class GrpcUpstream:
         converted: Answer = await _converted(json_of_answer, len(answer.body), answer.body, raw)
         return Answer(converted.status, converted.content_type, converted.body, answer.headers)
 
+    def stream(
+        self, path: str, body: bytes, content_type: str = JSON, head: RequestHead = NO_HEAD
+    ) -> AbstractAsyncContextManager[AnswerStream]:
+        """See ``Upstream.stream``; answers come as a whole."""
+        return streamed_whole(self.predict(path, body, content_type, head))
+
     async def fetch(self, path: str, head: RequestHead = NO_HEAD) -> Answer:
         """See ``Upstream.fetch``: health and metadata, as JSON."""
         match path:
-            case "/v2/health/live":
+            case "/v2/health/live" | "/":  # the second asks whether a server is there at all
                 return await self._state(SERVER_LIVE, b"", ServerLiveResponse, head)
             case "/v2/health/ready":
                 return await self._state(SERVER_READY, b"", ServerReadyResponse, head)
@@ -159,6 +175,13 @@ class GrpcUpstream:
             return await self._state(MODEL_READY, body, ModelReadyResponse, head)
         body = ModelMetadataRequest(**named).SerializeToString()
         return await self._described(MODEL_METADATA, body, ModelMetadataResponse, head)
+
+    async def _index(self, head: RequestHead) -> Answer:
+        answer = await self._call(REPOSITORY_INDEX, RepositoryIndexRequest(ready=True).SerializeToString(), head)
+        if answer.content_type != CONTENT_TYPE:
+            return answer
+        models = [{"name": model.name} for model in RepositoryIndexResponse.FromString(answer.body).models]
+        return Answer(200, JSON, msgspec.json.encode(models))
 
     async def _state(self, method: str, body: bytes, kind: Any, head: RequestHead) -> Answer:
         answer = await self._call(method, body, head)
@@ -177,9 +200,11 @@ class GrpcUpstream:
     async def _call(self, method: str, body: bytes, head: RequestHead) -> Answer:
         if self._channel is None:
             raise UpstreamError("the gateway is not open")
+        if (left := seconds_left(self._timeout)) <= 0.0:
+            raise UpstreamTimeout("the caller no longer waits for the model server")
         metadata = {**head.all_headers, **self._headers()}
         pairs = [(name, value) for name, value in metadata.items() if _may_be_sent(name)]
-        call = self._channel.unary_unary(method)(body, timeout=seconds_left(self._timeout), metadata=pairs)
+        call = self._channel.unary_unary(method)(body, timeout=left, metadata=pairs)
         try:
             answer: bytes = await call
             received = [(name, value) for name, value in await call.initial_metadata() if isinstance(value, str)]

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
 
 from modeltoll.errors import CallerGone
 from modeltoll.gateway.protocols.protocol import JSON
 from modeltoll.gateway.upstream.upstream import NO_HEAD
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator
+    from collections.abc import Iterator
 
-    from modeltoll.gateway.upstream.upstream import RequestHead, Upstream
+    from modeltoll.gateway.upstream.upstream import AnswerStream, RequestHead, Upstream
     from modeltoll.records import Answer
 
 __all__ = ["HangUpUpstream", "caller_present"]
+
+T = TypeVar("T")
 
 _gone: ContextVar[asyncio.Future[None]] = ContextVar("modeltoll_caller_gone")
 
@@ -50,13 +54,28 @@ class HangUpUpstream:
         """See ``Upstream.predict``."""
         return await _while_present(self._upstream.predict(path, body, content_type, head))
 
+    @asynccontextmanager
+    async def stream(
+        self, path: str, body: bytes, content_type: str = JSON, head: RequestHead = NO_HEAD
+    ) -> AsyncIterator[AnswerStream]:
+        """See ``Upstream.stream``. A hang-up is raised by the iteration; leaving the context then ends the request."""
+        async with AsyncExitStack() as opened:
+            entering = opened.enter_async_context(self._upstream.stream(path, body, content_type, head))
+            answer = await _while_present(entering)
+            yield replace(answer, chunks=_chunks_while_present(answer.chunks))
+
     async def fetch(self, path: str, head: RequestHead = NO_HEAD) -> Answer:
         """See ``Upstream.fetch``."""
         return await _while_present(self._upstream.fetch(path, head))
 
 
-async def _while_present(request: Coroutine[Any, Any, Answer]) -> Answer:
-    """The answer to a request, which is cancelled when the caller hangs up.
+async def _chunks_while_present(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    while chunk := await _while_present(anext(chunks, b"")):  # none of them is empty
+        yield chunk
+
+
+async def _while_present(request: Awaitable[T]) -> T:
+    """The result of a request, which is cancelled when the caller hangs up.
 
     Raises:
         CallerGone: the caller has hung up.

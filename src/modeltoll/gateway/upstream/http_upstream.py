@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -13,14 +15,14 @@ from modeltoll import wire
 from modeltoll.errors import UpstreamError, UpstreamTimeout
 from modeltoll.gateway.protocols.protocol import JSON
 from modeltoll.gateway.upstream.http_attempt import Attempt, NotingConnector, attempt
-from modeltoll.gateway.upstream.read_answer import read_answer
+from modeltoll.gateway.upstream.read_answer import answer_stream
 from modeltoll.gateway.upstream.upstream import NO_HEAD
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
-    from modeltoll.gateway.upstream.upstream import RequestHead
+    from modeltoll.gateway.upstream.upstream import AnswerStream, RequestHead
     from modeltoll.records import Answer
 
 __all__ = ["HttpOptions", "HttpUpstream"]
@@ -49,8 +51,8 @@ _DEFAULT_OPTIONS = HttpOptions()
 class HttpUpstream:
     """An HTTP server, through a pool of kept connections.
 
-    ``timeout`` is in seconds, for one request from connecting to the last byte of its answer; ``max_body`` bounds an
-    answer in bytes. ``headers`` returns headers, with names in small letters, to add to each request; they replace those
+    ``timeout`` is in seconds, for one request from connecting to the last byte of its answer, or to the head of a stream and
+    then for each pause in it; ``max_body`` bounds an answer in bytes. ``headers`` returns headers, with names in small letters, to add to each request; they replace those
     of a request's head. A request that meets a connection which the
     server has just closed is sent once more, on a new connection; ``on_retry`` is then called. A prediction changes
     nothing in the server, so that it may be asked for twice.
@@ -92,12 +94,29 @@ class HttpUpstream:
 
     async def predict(self, path: str, body: bytes, content_type: str = JSON, head: RequestHead = NO_HEAD) -> Answer:
         """See ``Upstream.predict``."""
-        headers = {**head.all_headers, **self._headers(), **wire.content_headers(content_type)}
-        return await self._ask("POST", self._target(path, head), body, headers)
+        return await self._ask("POST", self._target(path, head), body, self._posted(content_type, head))
+
+    @asynccontextmanager
+    async def stream(
+        self, path: str, body: bytes, content_type: str = JSON, head: RequestHead = NO_HEAD
+    ) -> AsyncIterator[AnswerStream]:
+        """See ``Upstream.stream``. A stream that is left before its end closes its connection."""
+        with _as_upstream_errors():
+            async with asyncio.timeout(self._timeout):
+                response = await self._send("POST", self._target(path, head), body, self._posted(content_type, head))
+        try:
+            answer = answer_stream(response, self._max_body, self._options.answer_headers)
+            yield replace(answer, chunks=_in_time(answer.chunks, self._timeout))
+        finally:
+            response.close()
 
     async def fetch(self, path: str, head: RequestHead = NO_HEAD) -> Answer:
         """See ``Upstream.fetch``."""
         return await self._ask("GET", self._target(path, head), None, {**head.all_headers, **self._headers()})
+
+    def _posted(self, content_type: str, head: RequestHead) -> dict[str, str]:
+        """The headers of a request with a body."""
+        return {**head.all_headers, **self._headers(), **wire.content_headers(content_type)}
 
     def _target(self, path: str, head: RequestHead) -> URL:
         """The URL of a path, and the head's query exactly as it was read."""
@@ -105,33 +124,51 @@ class HttpUpstream:
         return URL(f"{url}?{head.query}", encoded=True) if head.query else url
 
     async def _ask(self, method: str, url: URL, body: bytes | None, headers: Mapping[str, str]) -> Answer:
+        with _as_upstream_errors():
+            async with asyncio.timeout(self._timeout), await self._send(method, url, body, headers) as response:
+                return await answer_stream(response, self._max_body, self._options.answer_headers).whole()
+
+    async def _send(
+        self, method: str, url: URL, body: bytes | None, headers: Mapping[str, str]
+    ) -> aiohttp.ClientResponse:
+        """Send a request, once more where its connection was closed meanwhile; its response, once the head has come."""
         session, retry_session = self._session, self._retry_session
         if session is None or retry_session is None:
             raise UpstreamError("the gateway is not open")
         noted = Attempt()
         token = attempt.set(noted)
         try:
-            async with asyncio.timeout(self._timeout):
-                try:
-                    return await self._send(session, method, url, body, headers)
-                except (aiohttp.ClientConnectionError, OSError):
-                    if not noted.repeatable:
-                        raise
-                self._on_retry()
-                return await self._send(retry_session, method, url, body, headers)
-        except TimeoutError:
-            raise UpstreamTimeout("the model server did not answer in time") from None
-        except (aiohttp.ClientError, asyncio.IncompleteReadError, OSError) as error:
-            reason = f"{type(error).__name__}: {error}"  # whose repr would show the request's headers
-            raise UpstreamError("the model server does not answer", private=reason) from None
+            return await session.request(method, url, data=body, headers=headers, allow_redirects=False)
+        except (aiohttp.ClientConnectionError, OSError):
+            if not noted.repeatable:
+                raise
         finally:
             attempt.reset(token)
+        self._on_retry()
+        return await retry_session.request(method, url, data=body, headers=headers, allow_redirects=False)
 
-    async def _send(
-        self, session: aiohttp.ClientSession, method: str, url: URL, body: bytes | None, headers: Mapping[str, str]
-    ) -> Answer:
-        async with session.request(method, url, data=body, headers=headers, allow_redirects=False) as response:
-            return await read_answer(response, self._max_body, self._options.answer_headers)
+
+async def _in_time(chunks: AsyncIterator[bytes], seconds: float) -> AsyncIterator[bytes]:
+    """The chunks of a stream, each of which must come within so many seconds."""
+    while True:
+        with _as_upstream_errors("the model server's stream paused for too long"):
+            async with asyncio.timeout(seconds):
+                chunk = await anext(chunks, b"")  # none of them is empty
+        if not chunk:
+            return
+        yield chunk
+
+
+@contextmanager
+def _as_upstream_errors(too_late: str = "the model server did not answer in time") -> Iterator[None]:
+    """Raise ``UpstreamError`` for what goes wrong with a connection, and ``UpstreamTimeout`` for what takes too long."""
+    try:
+        yield
+    except TimeoutError:
+        raise UpstreamTimeout(too_late) from None
+    except (aiohttp.ClientError, asyncio.IncompleteReadError, OSError) as error:
+        reason = f"{type(error).__name__}: {error}"  # whose repr would show the request's headers
+        raise UpstreamError("the model server does not answer", private=reason) from None
 
 
 def _session(connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 from modeltoll.gateway.protocols.oip_conversions import json_of_request, message_of_answer
 from modeltoll.gateway.protocols.protocol import JSON
-from modeltoll.gateway.upstream.upstream import NO_HEAD
+from modeltoll.gateway.upstream.upstream import NO_HEAD, streamed_whole
 from modeltoll.open_inference_messages import CONTENT_TYPE
 
 if TYPE_CHECKING:
-    from modeltoll.gateway.upstream.upstream import RequestHead, Upstream
+    from contextlib import AbstractAsyncContextManager
+
+    from modeltoll.gateway.upstream.upstream import AnswerStream, RequestHead, Upstream
     from modeltoll.records import Answer
 
 __all__ = ["MessagesOverHttp"]
@@ -51,6 +53,14 @@ class MessagesOverHttp:
         else:
             message = message_of_answer(answer)
         return replace(answer, content_type=CONTENT_TYPE, body=message)
+
+    def stream(
+        self, path: str, body: bytes, content_type: str = JSON, head: RequestHead = NO_HEAD
+    ) -> AbstractAsyncContextManager[AnswerStream]:
+        """See ``Upstream.stream``; an answer to a message comes as a whole."""
+        if content_type != CONTENT_TYPE:
+            return self._upstream.stream(path, body, content_type, head)
+        return streamed_whole(self.predict(path, body, content_type, head))
 
     async def fetch(self, path: str, head: RequestHead = NO_HEAD) -> Answer:
         """See ``Upstream.fetch``."""

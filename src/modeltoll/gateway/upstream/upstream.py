@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from modeltoll.gateway.protocols.protocol import JSON
+from modeltoll.records import Answer
 
 if TYPE_CHECKING:
-    from modeltoll.records import Answer
+    from collections.abc import AsyncIterator, Awaitable
+    from contextlib import AbstractAsyncContextManager
 
-__all__ = ["NO_HEAD", "RequestHead", "Upstream"]
+__all__ = ["NO_HEAD", "AnswerStream", "RequestHead", "Upstream", "streamed_whole"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,44 @@ class RequestHead:
 NO_HEAD = RequestHead()
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class AnswerStream:
+    """An answer whose body comes in ``chunks``, none of them empty; otherwise as ``Answer``. It is iterated over once.
+
+    The iteration raises what ``Upstream.predict`` raises of a body; ``UpstreamTimeout``: no chunk came in time.
+    """
+
+    status: int
+    content_type: str
+    headers: tuple[tuple[str, str], ...]
+    chunks: AsyncIterator[bytes]
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """The chunks."""
+        return self.chunks
+
+    async def whole(self) -> Answer:
+        """The answer, once all of it has come."""
+        body = b"".join([chunk async for chunk in self.chunks])
+        return Answer(self.status, self.content_type, body, self.headers)
+
+    @classmethod
+    def of(cls, answer: Answer) -> AnswerStream:
+        """An answer that is here already, as one chunk."""
+        return cls(answer.status, answer.content_type, answer.headers, _one_chunk(answer.body))
+
+
+@asynccontextmanager
+async def streamed_whole(answer: Awaitable[Answer]) -> AsyncIterator[AnswerStream]:
+    """``Upstream.stream`` of a server that answers as a whole."""
+    yield AnswerStream.of(await answer)
+
+
+async def _one_chunk(body: bytes) -> AsyncIterator[bytes]:
+    if body:
+        yield body
+
+
 class Upstream(Protocol):
     """The server that runs the model."""
 
@@ -55,6 +96,14 @@ class Upstream(Protocol):
             UpstreamError: the server is down or did not complete its response (``UpstreamTimeout``: it did not answer in time).
             AnswerError: the answer is larger than the limit, not compressed as it says, or of a content type that cannot be
                 passed on.
+        """
+
+    def stream(
+        self, path: str, body: bytes, content_type: str = JSON, head: RequestHead = NO_HEAD
+    ) -> AbstractAsyncContextManager[AnswerStream]:
+        """As ``predict``, for an answer that is read while it comes. Leaving the context ends the request.
+
+        The limit of time holds until the head of the answer comes, and then for each chunk.
         """
 
     async def fetch(self, path: str, head: RequestHead = NO_HEAD) -> Answer:
