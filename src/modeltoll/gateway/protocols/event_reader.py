@@ -80,10 +80,6 @@ class EventReader(ABC):
             raise AnswerError("the model server's stream ended before its answer was complete")
         return Answer(200, JSON, msgspec.json.encode(self._document()))
 
-    def _is_over(self) -> bool:
-        """Whether nothing more of the stream counts."""
-        return self._is_done or self._error is not None
-
     def _written(self, event: StreamEvent) -> bytes:
         if self._is_over():
             return b""
