@@ -1,4 +1,4 @@
-"""Build hook: compiles the native SHA-256 kernels if there is a C compiler; otherwise the wheel is pure Python.
+"""Build hook: compiles the native kernels of SHA-256 and Argon2id if there is a C compiler; otherwise the wheel is pure Python.
 
 The environment variable ``MODELTOLL_KERNEL`` is ``optional`` (default), ``none`` to leave the kernels out, or
 ``required`` to fail the build without them (for released wheels). ``CC`` names the compiler.
@@ -11,13 +11,15 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from packaging.tags import sys_tags
 
-SOURCE = Path("src/modeltoll/puzzle/kernel.c")
+FOLDER = Path("src/modeltoll/puzzle")
+SOURCES = ("kernel.c", "argon2id_kernel.c")
 LIBRARY = "_kernel.so"
 FLAGS = ("-O3", "-std=c11", "-shared", "-fPIC", "-fvisibility=hidden")
 TIMEOUT_SECONDS = 120  # of the compiler
@@ -35,13 +37,13 @@ class KernelHook(BuildHookInterface):  # type: ignore[type-arg]
         mode = os.environ.get("MODELTOLL_KERNEL", "optional")
         if self.target_name != "wheel" or mode == "none":
             return
-        source = Path(self.root) / SOURCE
-        folder = source.parent if version == "editable" else Path(tempfile.mkdtemp(prefix="modeltoll-"))
-        problem = build(source, folder / LIBRARY)
+        home = Path(self.root) / FOLDER
+        folder = home if version == "editable" else Path(tempfile.mkdtemp(prefix="modeltoll-"))
+        problem = build([home / name for name in SOURCES], folder / LIBRARY)
         if problem:
             if mode == "required":
                 raise RuntimeError(problem)
-            self.app.display_info(f"SHA-256 kernels left out ({problem}): the solver uses pure Python")
+            self.app.display_info(f"native kernels left out ({problem}): the solver uses hashlib and argon2-cffi")
             return
         if version != "editable":
             build_data["force_include"][str(folder / LIBRARY)] = f"modeltoll/puzzle/{LIBRARY}"
@@ -49,15 +51,18 @@ class KernelHook(BuildHookInterface):  # type: ignore[type-arg]
             build_data["tag"] = f"py3-none-{platform()}"  # ctypes loads the library, so any Python version works
 
 
-def build(source: Path, target: Path) -> str:
-    """Compile ``source`` to ``target``; returns the problem, or an empty string."""
+def build(sources: Sequence[Path], target: Path) -> str:
+    """Compile ``sources`` to ``target``; returns the problem, or an empty string."""
     found = [command for name in (os.environ.get("CC"), "cc", "gcc", "clang") if (command := compiler(name))]
     if not found:
         return "no C compiler found"
     part = target.with_suffix(f".{os.getpid()}")  # a running program may use the old file
     try:
         subprocess.run(  # noqa: S603  the user's own compiler
-            [*found[0], *FLAGS, "-o", str(part), str(source)], check=True, capture_output=True, timeout=TIMEOUT_SECONDS
+            [*found[0], *FLAGS, "-o", str(part), *map(str, sources)],
+            check=True,
+            capture_output=True,
+            timeout=TIMEOUT_SECONDS,
         )
         part.replace(target)
     except (OSError, subprocess.SubprocessError) as error:

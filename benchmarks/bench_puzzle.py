@@ -1,10 +1,10 @@
 """Benchmark the solver, its kernels and its reused memory against plain argon2-cffi and the altcha solver.
 
-    python benchmarks/bench_puzzle.py [--seconds 0.2] [--repeats 9] [--draws 1000] [--json FILE]
+    python benchmarks/bench_puzzle.py [--seconds 0.2] [--repeats 9] [--draws 1000] [--native-python PYTHON] [--json FILE]
 
-All measurements run in one process. Each repeat runs all competitors of a table in turn, so that other load affects
-them equally. Rates are the best of the repeats, shares the median of the ratios per repeat. The lines of ``altcha``
-need that package; without it they are left out.
+All measurements run in one process, except those of another interpreter. Each repeat runs all competitors of a table in
+turn, so that other load affects them equally. Rates are the best of the repeats, shares the median of the ratios per
+repeat. The lines of ``altcha`` need that package; without it they are left out.
 """
 
 from __future__ import annotations
@@ -15,20 +15,24 @@ import os
 import platform
 import random
 import statistics
+import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 
 from argon2.low_level import Type, hash_secret_raw
 
+import modeltoll
 from modeltoll.errors import SolveStopped
 from modeltoll.puzzle.benchmark import measure_rate, measure_squarings
 from modeltoll.puzzle.counter import LADDER, Argon2idCounter, Sha256Counter
 from modeltoll.puzzle.hashcash import Hashcash
-from modeltoll.puzzle.native_kernels import kernels
+from modeltoll.puzzle.native_argon2id import argon2id_kernels
+from modeltoll.puzzle.native_kernels import PYTHON, kernels
 from modeltoll.puzzle.precomputed import PrecomputedPool
 from modeltoll.puzzle.puzzle import SolveControl
 from modeltoll.puzzle.solver import solve, solve_timelock
@@ -107,15 +111,34 @@ def compare(competitors, repeats):
     }
 
 
-def argon2id_table(seconds, repeats):
-    """Some rungs on one core and on two: plain argon2-cffi, this solver, altcha."""
+def counted_elsewhere(python, memory, cores, seconds):
+    """As ``counted`` of ``bare_argon2id``, by the argon2-cffi of another interpreter."""
+    code = (
+        "from functools import partial; from bench_puzzle import bare_argon2id, counted; "
+        f"print(counted(partial(bare_argon2id, {memory}), {cores}, {seconds}))"
+    )
+    paths = os.pathsep.join((str(Path(__file__).parent), str(Path(modeltoll.__file__).parents[1])))
+    environment = {**os.environ, "PYTHONPATH": paths}
+    done = subprocess.run([python, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    return float(done.stdout)
+
+
+def argon2id_table(seconds, repeats, native_python=None):
+    """Some rungs on one core and on two: plain argon2-cffi, this solver with and without its kernel, altcha."""
     lines = []
     for memory in (256, 1024, 8192, 32768, 65536, 262144):
         for cores in (1, 2):
             competitors = {
                 "argon2-cffi": partial(counted, partial(bare_argon2id, memory), cores, seconds),
                 "modeltoll": partial(measure_rate, "argon2id", memory, cores, seconds, time.perf_counter),
+                "modeltoll, no kernel": partial(
+                    measure_rate, "argon2id", memory, cores, seconds, time.perf_counter, PYTHON
+                ),
             }
+            if native_python:
+                competitors["argon2-cffi, -march=native"] = partial(
+                    counted_elsewhere, native_python, memory, cores, seconds
+                )
             if altcha_v2 is not None and memory <= 65536:
                 competitors["altcha"] = partial(altcha_argon2id, memory, cores, seconds)
             lines.append({"memory_kib": memory, "cores": cores, **compare(competitors, repeats)})
@@ -256,14 +279,16 @@ def cancelling_table(repeats):
     return lines
 
 
-def measure(seconds, repeats, draws):
+def measure(seconds, repeats, draws, native_python=None):
     """All tables."""
     return {
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "versions": {"python": platform.python_version(), "argon2-cffi": version("argon2-cffi")}
         | ({"altcha": version("altcha")} if altcha_v2 else {}),
-        "command": f"python benchmarks/bench_puzzle.py --seconds {seconds:g} --repeats {repeats} --draws {draws}",
-        "argon2id": argon2id_table(seconds, repeats),
+        "command": f"python benchmarks/bench_puzzle.py --seconds {seconds:g} --repeats {repeats} --draws {draws}"
+        + (" --native-python PYTHON" if native_python else ""),
+        "kernels": {"sha256": kernels()[0].name, "argon2id": (*argon2id_kernels(), "argon2-cffi")[0]},
+        "argon2id": argon2id_table(seconds, repeats, native_python),
         "sha256": sha256_table(seconds, repeats),
         "squarings": squaring_table(seconds, repeats),
         "variation": variation_table(draws),
@@ -278,9 +303,14 @@ def main():
     parser.add_argument("--seconds", type=float, default=0.2, help="duration of each measurement")
     parser.add_argument("--repeats", type=int, default=9, help="repeats of each table")
     parser.add_argument("--draws", type=int, default=1000, help="puzzles per coefficient of variation")
+    parser.add_argument(
+        "--native-python",
+        metavar="PYTHON",
+        help="an interpreter whose argon2-cffi was built with CFLAGS='-O3 -march=native', as a further competitor",
+    )
     parser.add_argument("--json", metavar="FILE", help="also write the result; - for standard output alone")
     arguments = parser.parse_args()
-    result = measure(arguments.seconds, arguments.repeats, arguments.draws)
+    result = measure(arguments.seconds, arguments.repeats, arguments.draws, arguments.native_python)
     text = json.dumps(result, indent=1) + "\n"
     if arguments.json == "-":
         sys.stdout.write(text)

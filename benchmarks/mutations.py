@@ -1,11 +1,11 @@
 """Sends mutated requests through whole gateways: nothing may crash, and nothing may be released without its toll.
 
-    python benchmarks/mutations.py [--requests 100000] [--seed 0] [--json results/benchmarks/mutations.json]
+    python benchmarks/mutations.py [--grpc] [--requests 100000] [--seed 0] [--json results/benchmarks/mutations.json]
 
 For each serving protocol but embeddings (whose measure needs private vectors) there is a gateway in front of a fake model
 server that accepts everything. Requests of the protocol are cut, doubled, changed byte by byte and member by member (values of other
 kinds, giant and rounded numbers, deep nesting, members doubled, renamed, added, removed and in another order), and sent through the ASGI application. A fault is an exception, a status of 500, a traceback in an answer, a status that the
-gateway never sends, or an answer of the model server without a toll.
+gateway never sends, or an answer of the model server without a toll. ``--grpc``: calls over gRPC instead (``grpc_mutations.py``).
 """
 
 from __future__ import annotations
@@ -181,19 +181,22 @@ async def post(app, path, headers, body):
     return messages[0]["status"], b"".join(message.get("body", b"") for message in messages[1:])
 
 
+def save_tariff(path, measure="entropy"):
+    """Write a tariff whose honest rows leak between 0 and 1."""
+    leaks = Leaks((measure,), np.random.default_rng(0).random((400, 1)))
+    terms = CalibrationTerms(new_account_toll=NewAccountToll(anonymous_units=0.0))
+    costs = RowCosts(undefended_seconds=1e-5, unit_seconds=1e-5)
+    save_calibration(fit_calibration("m", leaks, costs, terms), path)
+
+
 def build(folder, name):
     """A gateway, and the fake model server behind it."""
     model, _, _, handler = CASES[name]
-    measure = model["measures"][0]["name"]
-    leaks = Leaks((measure,), np.random.default_rng(0).random((400, 1)))
-    terms = CalibrationTerms(new_account_toll=NewAccountToll(anonymous_units=0.0))
-    tariff = fit_calibration("m", leaks, RowCosts(undefended_seconds=1e-5, unit_seconds=1e-5), terms)
-    save_calibration(tariff, folder / "m.json")
-    puzzle = {"allow": ["sha256"]}
+    save_tariff(folder / "m.json", model["measures"][0]["name"])
     document = {
         "upstream": {"url": "app"},
         "ledger": {"url": "memory://"},
-        "models": {"m": {**model, "tariff": "m.json", "puzzle": puzzle}},
+        "models": {"m": {**model, "tariff": "m.json", "puzzle": {"allow": ["sha256"]}}},
     }
     (folder / "modeltoll.yaml").write_text(yaml.safe_dump(document))
     upstream = FakeUpstream(handler)
@@ -234,25 +237,36 @@ async def attack(name, requests, seed):
     return statuses, faults
 
 
+def attack_grpc(case, calls, seed):
+    """The same over gRPC, where it is asked for: its packages are an extra."""
+    import grpc_mutations  # noqa: PLC0415
+
+    model = {**CASES["oip"][0], "tariff": "m.json", "puzzle": {"allow": ["sha256"]}}
+    return grpc_mutations.attack(case, calls, seed, model, save_tariff)
+
+
 def main() -> None:
     """Attack every protocol."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--grpc", action="store_true")
     parser.add_argument("--requests", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     logging.getLogger("modeltoll").setLevel(logging.CRITICAL)  # answers that do not fit are meant here
-    each, results = -(-options.requests // len(CASES)), []
-    for name in CASES:
+    names, run = (("grpc upstream", "http upstream"), attack_grpc) if options.grpc else (tuple(CASES), attack)
+    each, results = -(-options.requests // len(names)), []
+    for name in names:
         begin = time.perf_counter()
-        statuses, faults = asyncio.run(attack(name, each, options.seed))
+        statuses, faults = asyncio.run(run(name, each, options.seed))
         row = {"protocol": name, "requests": each, "statuses": dict(sorted(statuses.items())), "faults": len(faults)}
         results.append(row | {"seconds": round(time.perf_counter() - begin, 1)})
         print(json.dumps(results[-1]), flush=True)
-        for fault, body in faults[:5]:
-            print(f"  {fault}\n  {body[:300]!r}", file=sys.stderr)
+        for fault, *sent in faults[:5]:
+            print(f"  {fault}\n  {str(sent)[:300]}", file=sys.stderr)
     if options.json:
-        command = f"python benchmarks/mutations.py --requests {options.requests} --seed {options.seed}"
+        grpc = "--grpc " if options.grpc else ""
+        command = f"python benchmarks/mutations.py {grpc}--requests {options.requests} --seed {options.seed}"
         document = {"command": command, "requests": sum(row["requests"] for row in results), "protocols": results}
         options.json.write_text(json.dumps(document, indent=2) + "\n")
     if any(row["faults"] for row in results):

@@ -1,4 +1,4 @@
-"""Checks an installed wheel, outside of the source tree: whether the native kernels load and find what plain Python finds.
+"""Checks an installed wheel, outside of the source tree: whether the native kernels load and find what plain Python and argon2-cffi find.
 
     python deploy/check_wheel.py [--pure]
 
@@ -11,11 +11,14 @@ import sys
 from pathlib import Path
 
 import modeltoll
+from modeltoll.puzzle.argon2id import Argon2id
 from modeltoll.puzzle.functions import check_of, evaluate
+from modeltoll.puzzle.native_argon2id import NativeArgon2id, argon2id_kernels
 from modeltoll.puzzle.native_kernels import LIBRARY, PYTHON, kernels
 
 SOURCE = Path(__file__).resolve().parents[1] / "src"
 SEED, COUNTER, RANGE = bytes(range(16)), 70_000, 100_000
+MEMORY_KIB = 600
 
 
 def main() -> None:
@@ -32,7 +35,14 @@ def main() -> None:
     for kernel in found:
         if kernel.scan("sha256", SEED, goal, 0, RANGE) != COUNTER:
             sys.exit(f"the kernel {kernel.name} does not find the counter {COUNTER}")
-    print(f"modeltoll {modeltoll.__version__} at {Path(modeltoll.__file__).parent}: {', '.join(k.name for k in found)}")
+    argon2id = argon2id_kernels()
+    if pure == bool(argon2id):
+        sys.exit(f"kernels of Argon2id that load: {', '.join(argon2id) or 'none'}")
+    for name in argon2id:
+        if NativeArgon2id(MEMORY_KIB, name).evaluate(SEED, COUNTER) != Argon2id(MEMORY_KIB).evaluate(SEED, COUNTER):
+            sys.exit(f"the kernel {name} of Argon2id does not give argon2-cffi's value")
+    names = f"SHA-256: {', '.join(k.name for k in found)}; argon2id: {', '.join(argon2id) or 'argon2-cffi'}"
+    print(f"modeltoll {modeltoll.__version__} at {Path(modeltoll.__file__).parent}: {names}")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from modeltoll.bench.evasions.fillers import FILLERS
@@ -14,7 +14,7 @@ from modeltoll.bench.report.paper import TABLE_2
 from modeltoll.bench.report.tables import defences, live
 from modeltoll.bench.result_files import read_results
 from modeltoll.formatting import number, percent, times
-from tables.form import RESULTS, table
+from tables.form import KINDS_SINCE, NOT_RUN, RESULTS, table
 
 if TYPE_CHECKING:
     from modeltoll.bench.report.aggregate import SeedAggregate
@@ -32,7 +32,9 @@ __all__ = [
     "bench_trade_off",
 ]
 
-OURS, PUBLISHED = "conformal", "published"
+OURS, PUBLISHED, WITHOUT_KINDS = "conformal", "published", "conformal-without-kinds"
+_TOLLS = {PUBLISHED: "published toll", WITHOUT_KINDS: "without kinds", OURS: "our toll"}
+_UNSEEN = "unseen"  # what fresh fillers were called before kinds
 _IN_A_TABLE = ("abandoning", "bank", "unpaid")  # evasions that have levels, and no table of their own
 _TARGETS = {
     "mnist": {1: 5400, 10: 5400, 100: 5100, 1000: 2400},
@@ -41,20 +43,25 @@ _TARGETS = {
 }
 
 
-def _found(suite: str, dataset: str) -> Results:
-    return Results(read_results(RESULTS / "bench", suite, dataset))
+def _found(suite: str, dataset: str, since: int = 1) -> Results:
+    """The results of the newest version of the bench that there are, from one version on."""
+    documents = list(read_results(RESULTS / "bench", suite, dataset))
+    newest = max((one.get("version", 1) for one in documents), default=1)
+    return Results(one for one in documents if one.get("version", 1) == max(newest, since))
 
 
-def _paired(results: Results) -> Iterator[tuple[SeedAggregate, SeedAggregate]]:
-    """Each result under our toll, with the same under the published one."""
+def _shown(results: Results) -> tuple[str, ...]:
+    """The tolls that tables compare, of those that there are results of."""
+    return tuple(toll for toll in _TOLLS if results.select(tariff=toll))
+
+
+def _compared(results: Results) -> Iterator[tuple[SeedAggregate, list[str]]]:
+    """Each result under our toll, with the ratios of the same experiment under each toll that is shown."""
     shared = ("attack", "evasion", "workload", "budget")
-    others = {tuple(one[name] for name in shared): one for one in results.select(tariff=PUBLISHED)}
+    found = {(one["tariff"], *(one[name] for name in shared)): one for one in results.aggregates}
     for one in results.select(tariff=OURS):
-        yield one, others[tuple(one[name] for name in shared)]
-
-
-def _ratios(ours: SeedAggregate, published: SeedAggregate) -> list[str]:
-    return [one.format_mean(times, "ratio") + one.mark for one in (published, ours)]
+        same = [found.get((toll, *(one[name] for name in shared))) for toll in _shown(results)]
+        yield one, ["" if each is None else each.format_mean(times, "ratio") + each.mark for each in same]
 
 
 def _source(results: Results) -> str:
@@ -62,49 +69,56 @@ def _source(results: Results) -> str:
     return f"\n{', '.join(commands)}; {results.documents[0]['machine']}\n"
 
 
+def _heads(results: Results) -> list[str]:
+    return [_TOLLS[toll] for toll in _shown(results)]
+
+
 def bench_thefts(dataset: str) -> str:
     """Every attack, without evasion."""
     results, rows = _found("table2", dataset), []
-    for ours, published in _paired(results):
+    for ours, ratios in _compared(results):
         paper = TABLE_2.get((dataset, ours["attack"]))
         reported = [times(paper.ratio), f"{paper.accuracy:.1f} %"] if paper else ["", ""]
         found = [ours.format_mean(percent, name) for name in ("accuracy", "fidelity")]
-        rows.append([ours["attack"], f"{ours['queries']:,}", *reported, *_ratios(ours, published), *found])
-    head = ["attack", "queries", "paper: ratio", "accuracy", "here: published toll", "our toll", "accuracy", "fidelity"]
+        rows.append([ours["attack"], f"{ours['queries']:,}", *reported, *ratios, *found])
+    first, *others = _heads(results)
+    head = ["attack", "queries", "paper: ratio", "accuracy", f"here: {first}", *others, "accuracy", "fidelity"]
     return table(head, rows) + _source(results)
 
 
-def _levels(dataset: str, family: str) -> dict[str, dict[int, list[str]]]:
+def _levels(results: Results, family: str) -> dict[str, dict[int, list[str]]]:
     """{attack: {level: ratios}} of an evasion that has levels; one account with a key is none."""
     found: dict[str, dict[int, list[str]]] = {}
-    for ours, published in _paired(_found("evasions", dataset)):
+    for ours, ratios in _compared(results):
         evasion = "accounts-1" if ours["evasion"] == NO_EVASION else ours["evasion"]
         name, _, level = evasion.rpartition("-")
         if name == family:
-            found.setdefault(ours["attack"], {})[int(level)] = _ratios(ours, published)
+            found.setdefault(ours["attack"], {})[int(level)] = ratios
     return found
 
 
 def bench_accounts(dataset: str) -> str:
     """Ratios by the number of accounts, with targets if there are any."""
-    keyed, anonymous = (_levels(dataset, family) for family in ("accounts", "anonymous"))
+    results = _found("evasions", dataset)
+    keyed, anonymous = (_levels(results, family) for family in ("accounts", "anonymous"))
     targets = _TARGETS.get(dataset, {})
     rows = [
-        [attack, f"{level:,}", *([f"{targets[level]:,}x"] if targets else []), *ratios, anonymous[attack][level][1]]
+        [attack, f"{level:,}", *([f"{targets[level]:,}x"] if targets else []), *ratios, anonymous[attack][level][-1]]
         for attack, levels in keyed.items()
         for level, ratios in sorted(levels.items())
     ]
     aims = ["target"] if targets else []
-    return table(["attack", "accounts", *aims, "published toll", "our toll", "our toll, anonymous"], rows)
+    return table(["attack", "accounts", *aims, *_heads(results), "our toll, anonymous"], rows)
 
 
 def bench_fillers(dataset: str) -> str:
     """Ratios with fillers between stolen rows."""
-    plain = _levels(dataset, "accounts")
+    results = _found("evasions", dataset)
+    plain = _levels(results, "accounts")
     rows, counts = [], [1, 2, 4, 8, 16, 32, 64]
-    for family in FILLERS:
-        for attack, levels in _levels(dataset, family).items():
-            for place, toll in enumerate(("published", "ours")):
+    for family in (*FILLERS, _UNSEEN):
+        for attack, levels in _levels(results, family).items():
+            for place, toll in enumerate(_heads(results)):
                 ratios = [
                     plain[attack][1][place],
                     *(levels[count][place] if count in levels else "" for count in counts),
@@ -116,43 +130,44 @@ def bench_fillers(dataset: str) -> str:
 
 def bench_evasions(dataset: str) -> str:
     """Evasions without a curve: banks, changed images, choosing cheap rows, unpaid tolls, replay, a graphics card."""
-    rows = []
-    for ours, published in _paired(_found("evasions", dataset)):
+    results, rows = _found("evasions", dataset), []
+    for ours, ratios in _compared(results):
         if not ours["evasion"].rpartition("-")[2].isdigit() or ours["evasion"].startswith(_IN_A_TABLE):
             bought = f"{ours['queries']:,} of {ours['asked']:,}"
-            rows.append([f"{ours['attack']}, {ours['evasion']}", bought, *_ratios(ours, published)])
-    results = _found("evasions", dataset)
-    return table(["attack, evasion", "rows bought under ours", "published toll", "our toll"], rows) + _source(results)
+            rows.append([f"{ours['attack']}, {ours['evasion']}", bought, *ratios])
+    return table(["attack, evasion", "rows bought under ours", *_heads(results)], rows) + _source(results)
 
 
 def bench_honest(dataset: str) -> str:
     """Ratios and waits of honest callers."""
     results, rows = _found("honest", dataset), []
-    for ours, published in _paired(results):
+    for ours, ratios in _compared(results):
         waits = [f"{number(1000 * ours['waits'][name])} ms" for name in ("p50", "p99")]
-        rows.append(
-            [ours["workload"], f"{ours['asked']:,}", *_ratios(ours, published), *waits, percent(ours["suspected"])]
-        )
-    head = ["honest caller", "rows", "published toll", "our toll", "p50 wait", "p99 wait", "under suspicion"]
+        rows.append([ours["workload"], f"{ours['asked']:,}", *ratios, *waits, percent(ours["suspected"])])
+    head = ["honest caller", "rows", *_heads(results), "p50 wait", "p99 wait", "under suspicion"]
     return table(head, rows) + _source(results)
 
 
 def bench_kinds(dataset: str) -> str:
     """What callers of each kind, class and mixture pay under our toll, as it is, with rho0 raised, and without kinds."""
-    results = _found("honest", dataset)
-    return _without(honest_kinds(results), "data set") + _source(results)
+    return _with_kinds("honest", dataset, honest_kinds, "data set")
 
 
 def bench_strangers(dataset: str) -> str:
     """What thieves of each family pay, known and unknown."""
-    results = _found("strangers", dataset)
-    return _without(strangers(results), "data set", "attack") + _source(results)
+    return _with_kinds("strangers", dataset, strangers, "data set", "attack")
 
 
 def bench_trade_off(dataset: str) -> str:
     """The worst honest kind beside each thief, over rho and the declared kinds."""
-    results = _found("trade-off", dataset)
-    return _without(trade_off(results), "data set") + _source(results)
+    return _with_kinds("trade-off", dataset, trade_off, "data set")
+
+
+def _with_kinds(suite: str, dataset: str, section: Callable[[Results], Section | None], *left_out: str) -> str:
+    """A section on the tariff with kinds, where its suite was run."""
+    results = _found(suite, dataset, KINDS_SINCE)
+    made = section(results)
+    return NOT_RUN if made is None else _without(made, *left_out) + _source(results)
 
 
 def bench_defences(dataset: str) -> str:

@@ -55,12 +55,19 @@ def kernels() -> str:
 
 def argon2id() -> str:
     """Argon2id solvers as a share of bare argon2-cffi."""
+    names = {
+        "argon2-cffi": "bare argon2-cffi",
+        "modeltoll": "modeltoll",
+        "modeltoll, no kernel": "without its kernel",
+        "argon2-cffi, -march=native": "argon2-cffi, `-march=native`",
+        "altcha": "altcha",
+    }
     rows = [
         [f"{line['memory_kib'] / 1024:g} MiB", str(line["cores"])]
-        + [f"{line[name]['share']:.2f}" if name in line else "" for name in ("argon2-cffi", "modeltoll", "altcha")]
+        + [f"{line[name]['share']:.2f}" if name in line else "" for name in names]
         for line in _measured()["argon2id"]
     ]
-    return table(["argon2id", "cores", "bare argon2-cffi", "modeltoll", "altcha"], rows)
+    return table(["argon2id", "cores", *names.values()], rows)
 
 
 def waits() -> str:

@@ -18,7 +18,8 @@ ModeltollError
 │   ├── ContentTypeRefused      body of a content type that is not served (415)
 │   ├── Overloaded              too many requests in progress (503)
 │   │   ├── CallerBusy          too many requests or bytes of this caller in progress (429)
-│   │   └── UpstreamBusy        queue for the upstream full, or wait too long (503)
+│   │   ├── UpstreamBusy        queue for the upstream full, or wait too long (503)
+│   │   └── KeysAwaited         the keys that verify a token are being fetched (503)
 │   └── TokenRefused            token forged, truncated, of another caller or key, or not solved (403)
 │       └── TokenExpired        token past its expiry (410)
 ├── UpstreamError               upstream unreachable, or connection lost (502)
@@ -51,6 +52,7 @@ __all__ = [
     "CallerRefused",
     "ContentTypeRefused",
     "EvidenceError",
+    "KeysAwaited",
     "LedgerError",
     "ModeltollError",
     "Overloaded",
@@ -208,6 +210,10 @@ class CallerBusy(Overloaded):
 
 class UpstreamBusy(Overloaded):
     """The queue for the upstream is full, or the request waited in it for too long."""
+
+
+class KeysAwaited(Overloaded):
+    """No key at hand verifies the caller's token, and the keys are being fetched. A retry may succeed."""
 
 
 class TokenRefused(Refusal):

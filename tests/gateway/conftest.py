@@ -20,10 +20,12 @@ from modeltoll.gateway.core.request import GateConfig, GateRequest, GateRuntime,
 from modeltoll.gateway.core.suspect_monitor import SuspectMonitor
 from modeltoll.gateway.observability.metrics import GatewayMetrics
 from modeltoll.gateway.protocols.oip import OpenInference
+from modeltoll.gateway.protocols.openai_chat import OpenAIChat
 from modeltoll.gateway.protocols.protocol import ServiceDescription
 from modeltoll.gateway.public.app import AppComponents, application
 from modeltoll.gateway.public.ingress import IngressPolicy
 from modeltoll.leak.entropy import EntropyMeasure
+from modeltoll.leak.token_entropy import TokensMeasure
 from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.names import HASHCASHES
 from modeltoll.pricing.calibration import NewAccountToll
@@ -94,6 +96,7 @@ class GateHarness:
         default_factory=lambda: ServiceDescription(MODEL, OUTPUT, "probabilities", CLASSES, versions=("1", "v1.2-b_3"))
     )
     measures: tuple = (EntropyMeasure(),)
+    protocol: object = field(default_factory=OpenInference)
     allowed_puzzles: tuple = (wire.ARGON2ID, wire.SHA256)
     modes: tuple = ("sealed", "redeem")
     sha256_below: float = 0.02
@@ -113,6 +116,7 @@ class GateHarness:
     cors_origins: tuple = ()
     cors_headers: tuple = ()
     root_path: str = ""
+    white_space_seconds: float = 10.0
 
     model, output, keys, path = MODEL, OUTPUT, KEYS, f"/v2/models/{MODEL}/infer"
     alice, bob, vip = KEYS.values()
@@ -137,7 +141,7 @@ class GateHarness:
         }
         offers = tuple(OfferedPuzzle(PUZZLES.find(name), puzzles[name]) for name in self.allowed_puzzles)
         config = GateConfig(
-            ServedModel(self.service, OpenInference(), self.measures),
+            ServedModel(self.service, self.protocol, self.measures),
             self.tariff,
             PuzzleSelector(offers, self.modes, self.sha256_below),
             self.mode,
@@ -160,6 +164,7 @@ class GateHarness:
             least_rate=self.least_rate,
             cors_headers=self.cors_headers,
             root_path=self.root_path,
+            white_space_seconds=self.white_space_seconds,
         )
         return AppComponents({MODEL: gate or self.gate()}, self.upstream, ingress, self.metrics, self.runtime)
 
@@ -235,3 +240,20 @@ def calibration():
 @pytest.fixture
 def harness(calibration):
     return GateHarness(ConformalTariff(calibration))
+
+
+@pytest.fixture(scope="session")
+def chat_calibration():
+    """The same for the tokens of a chat."""
+    leaks = Leaks(("tokens",), np.random.default_rng(0).random((400, 1)) * 6)
+    terms = CalibrationTerms(new_account_toll=NewAccountToll(anonymous_units=0.0))
+    return fit_calibration(MODEL, leaks, RowCosts(undefended_seconds=UNIT, unit_seconds=UNIT), terms)
+
+
+@pytest.fixture
+def chats(chat_calibration):
+    """A harness of a chat model."""
+    service = ServiceDescription(MODEL, "", "tokens", max_rows=64, logprobs="raw")
+    return GateHarness(
+        ConformalTariff(chat_calibration), service=service, measures=(TokensMeasure(),), protocol=OpenAIChat()
+    )

@@ -234,13 +234,6 @@ MLFLOW = [
 INPUTS = {
     "oip": (oip([0.2, 0.3, 0.5]), None, [("x", 2, "FP64")]),
     "oip of unknown width": (oip([0.2, 0.3, 0.5], shape=(-1, -1)), None, [("x", None, "FP64")]),
-    "completions": (
-        openai("c", v1__completions=completion),
-        None,
-        {"protocol": "openai-completions", "kind": "tokens"},
-    ),
-    "responses": (openai("c", v1__responses=responded), None, {"protocol": "openai-responses", "kind": "tokens"}),
-    "chats, completions and responses": (openai("c", **TEXTS), None, {"protocol": "openai", "kind": "tokens"}),
     "tensorflow": (TENSORFLOW, "wine", [("x", 5, "")]),
     "mlflow": (MLFLOW, None, [("petal length (cm)", 1, ""), ("n", 1, "")]),
     "mlflow without signature": (MLFLOW[:2], None, []),

@@ -291,8 +291,8 @@ def test_the_secret_comes_from_the_environment_or_from_a_file(tmp_path, monkeypa
 @pytest.mark.parametrize(
     ("members", "mend"),
     [
-        ({}, "name a key_file, or a secret"),
-        ({"key_file": "a", "secret": SECRET}, "not both"),
+        ({}, "name a key_file, a key_url, or a secret"),
+        ({"key_file": "a", "secret": SECRET}, "no two of them"),
         ({"secret": "short"}, "at least 32"),
         ({"algorithms": ["none"], "key_file": "a"}, "HS256"),
         ({"algorithms": [], "key_file": "a"}, "at least 1"),

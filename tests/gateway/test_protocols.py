@@ -252,7 +252,7 @@ WRONG = {
     "no model": (EMBEDDINGS, {"input": "a"}),
     "an unknown format": (EMBEDDINGS, {"model": "digits", "input": "a", "encoding_format": "int8"}),
     "token numbers below zero": (EMBEDDINGS, {"model": "digits", "input": [[1, -1]]}),
-    "a stream": (CHAT, {"model": "digits", "messages": [{"role": "user"}], "stream": True}),
+    "a stream or none": (CHAT, {"model": "digits", "messages": [{"role": "user"}], "stream": "yes"}),
     "no messages": (CHAT, {"model": "digits", "messages": []}),
     "too many completions": (CHAT, {"model": "digits", "messages": [{}], "n": 65}),
     "no completion": (CHAT, {"model": "digits", "messages": [{}], "n": 0}),

@@ -1,8 +1,6 @@
-"""Argon2id with reused memory."""
+"""Argon2id by argon2-cffi, with reused memory."""
 
 from __future__ import annotations
-
-import random
 
 import pytest
 from argon2.exceptions import HashingError
@@ -10,9 +8,6 @@ from argon2.low_level import Type, hash_secret_raw
 
 from modeltoll.puzzle import argon2id, precomputed
 from modeltoll.puzzle.argon2id import REUSED_KIB, Argon2id
-from modeltoll.puzzle.counter import Argon2idCounter
-from modeltoll.puzzle.puzzle import SolveControl
-from modeltoll.records import MachineProfile, Work
 
 
 def published(seed, n, memory_kib):
@@ -26,11 +21,19 @@ def test_the_values_are_argon2_cffis_own_however_often_the_memory_is_used(memory
         assert function.evaluate(seed, n) == published(seed, n, memory_kib)
 
 
+def test_a_search_ends_at_the_first_counter_whose_value_begins_with_the_check():
+    function, seed = Argon2id(8), b"s" * 16
+    value = published(seed, 7, 8)
+    assert function.search(seed, value[:16], 3, 9) == (7, value)
+    assert function.search(seed, value[:16], 3, 7) is None
+    assert function.search(seed, value[:16], 8, 9) is None
+
+
 def test_large_memory_is_mapped_once_and_freed(monkeypatch):
     """For any number of evaluations, and nothing is left afterwards."""
     taken = []
-    real = argon2id._map_memory
-    monkeypatch.setattr(argon2id, "_map_memory", lambda size: taken.append(ReusedMemory(real(size))) or taken[-1].pages)
+    real = argon2id.map_memory
+    monkeypatch.setattr(argon2id, "map_memory", lambda size: taken.append(ReusedMemory(real(size))) or taken[-1].pages)
     function = Argon2id(REUSED_KIB)
     for n in range(3):
         function.evaluate(bytes(16), n)
@@ -42,22 +45,6 @@ def test_large_memory_is_mapped_once_and_freed(monkeypatch):
 class ReusedMemory:
     def __init__(self, pages):
         self.pages, self.size = pages, len(pages)
-
-
-def test_solving_frees_its_memory(monkeypatch):
-    """On two cores each has one piece of memory, and both are free afterwards."""
-    taken = []
-    real = argon2id._map_memory
-    monkeypatch.setattr(argon2id, "_map_memory", lambda size: taken.append(ReusedMemory(real(size))) or taken[-1].pages)
-    maker = Argon2idCounter(
-        MachineProfile("", "", 1.0, {REUSED_KIB: 1.0}), ladder=[REUSED_KIB], max_memory_kib=REUSED_KIB
-    )
-    challenge, solution = maker.make(Work(2.0, 1, 2.0), random.Random(1))
-    made = len(taken)
-    assert maker.solve(challenge, SolveControl(cores=2)) == solution
-    assert len(taken) - made <= 2
-    for kept in taken:
-        kept.pages.close()
 
 
 def test_memory_that_cannot_be_allocated_is_an_error(monkeypatch):

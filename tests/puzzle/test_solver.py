@@ -131,11 +131,18 @@ def test_cancelling_stops_the_work_and_leaves_nothing_behind(puzzle, cores, help
     assert soon(lambda: threads() == before)
 
 
+class Searching:
+    """Argon2id whose search is replaced."""
+
+    def __init__(self, search):
+        self.search = search
+
+
 @pytest.mark.parametrize("cores", [1, 2])
 def test_cancelling_does_not_wait_for_a_long_evaluation(cores, monkeypatch):
     """One of 256 MiB takes longer than a cancelled caller waits: it ends later, and its thread with it."""
     ended = threading.Event()
-    monkeypatch.setattr(searchers, "evaluator", lambda _: lambda *_: (ended.wait(60), bytes(32))[1])
+    monkeypatch.setattr(searchers, "argon2id", lambda *_, **__: Searching(lambda *_: ended.wait(60) and None))
     before = threads()
     with pytest.raises(SolveStopped, match="cancelled"):
         solve(replace(ENDLESS["argon2id"], memory_kib=262144), SolveControl(cores=cores, cancelled=after(2)))
@@ -212,7 +219,7 @@ def test_a_lack_of_threads_stops_the_work(monkeypatch):
 
 
 def test_a_deadline_that_has_passed_stops_before_any_work(monkeypatch):
-    monkeypatch.setattr(searchers, "evaluator", lambda _: lambda *_: pytest.fail("work was done"))
+    monkeypatch.setattr(searchers, "argon2id", lambda *_, **__: Searching(lambda *_: pytest.fail("work was done")))
     with pytest.raises(SolveStopped, match="deadline"):
         solve(ENDLESS["argon2id"], SolveControl(deadline=5.0, clock=lambda: 5.0))
 
@@ -263,7 +270,7 @@ def test_a_lack_of_memory_stops_the_work(cores, monkeypatch):
     def refuse(*_given):
         raise argon2.exceptions.HashingError("Memory allocation error")
 
-    monkeypatch.setattr(searchers, "evaluator", lambda _: refuse)
+    monkeypatch.setattr(searchers, "argon2id", lambda *_, **__: Searching(refuse))
     with pytest.raises(SolveStopped, match="memory"):
         solve(ENDLESS["argon2id"], SolveControl(cores=cores))
 

@@ -128,7 +128,8 @@ class _ExplainingPurse(Purse):
 def _payment_line(payment: Payment, *, explain: bool) -> str:
     """What a payment took, in one line."""
     rows = f"{payment.rows} {'row' if payment.rows == 1 else 'rows'}"
-    line = f"paid {payment.seconds:.3f} s of {payment.puzzle} for {rows}"
+    aim = f"admission with {rows}" if payment.admission else rows
+    line = f"paid {payment.seconds:.3f} s of {payment.puzzle} for {aim}"
     return f"{line}; {payment.expected:.3g} s were expected" if explain else line
 
 

@@ -116,11 +116,15 @@ def bench_puzzle(
     from modeltoll.puzzle.benchmark import measure_profile, measure_puzzles  # noqa: PLC0415
     from modeltoll.puzzle.counter import LADDER  # noqa: PLC0415
     from modeltoll.puzzle.machine_profile import save_profile  # noqa: PLC0415
+    from modeltoll.puzzle.native_argon2id import argon2id_kernels  # noqa: PLC0415
     from modeltoll.puzzle.native_kernels import kernels  # noqa: PLC0415
     from modeltoll.puzzle.squaring import squarers  # noqa: PLC0415
 
+    argon2id = next(iter(argon2id_kernels()), "argon2-cffi")
     note.print(
-        f"implementations in use: SHA-256 by {kernels()[0].name}, squarings by {squarers()[0].name}", soft_wrap=True
+        f"implementations in use: SHA-256 by {kernels()[0].name}, argon2id by {argon2id}, squarings by "
+        f"{squarers()[0].name}",
+        soft_wrap=True,
     )
     if save is not None:
         save_profile(measure_profile(seconds, name, time.perf_counter, LADDER), save)

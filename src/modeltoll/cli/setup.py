@@ -81,7 +81,11 @@ def init(
         output = f"{found.kind} of {found.classes} classes" if found.classes else found.kind
         note.print(f"found {escape(found.model)}: {found.protocol}, {output}", soft_wrap=True)
     warn(f"{found.model}: {found.guessed}; see {out}" for found in models if found.guessed)
-    note.print(f"wrote {out}. Next: modeltoll check {out}; modeltoll serve {out}", soft_wrap=True)
+    note.print(
+        f"wrote {out}. Next: modeltoll check {out}; then, with honest rows in a file, modeltoll calibrate {out} --inputs FILE, "
+        f"or without, modeltoll serve {out}, which logs them in shadow mode",
+        soft_wrap=True,
+    )
 
 
 async def _discovered(url: str, model: str | None, path: str | None) -> tuple[DiscoveredModel, ...]:

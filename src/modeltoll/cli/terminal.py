@@ -135,7 +135,8 @@ def duration(seconds: float) -> str:
 def stage(title: str, *, may_be_idle: bool = False) -> Iterator[Progress]:
     """A progress bar on standard error during a step; without a terminal, a line every half minute and one at the end.
 
-    ``may_be_idle``: the step may have nothing to do, and then says nothing: bar and line begin with the first progress.
+    ``may_be_idle``: the step waits for something that may have nothing to do. Its bar and lines begin with the first progress,
+    and there is no line at the end, whose time would be that of the wait.
     """
     begin, worked = time.perf_counter(), not may_be_idle
     lines = _ProgressLines(title, begin)
@@ -143,14 +144,15 @@ def stage(title: str, *, may_be_idle: bool = False) -> Iterator[Progress]:
         task = bars.add_task(title, total=None, visible=worked)
 
         def progress(done: int, most: int) -> None:
-            nonlocal worked
-            worked = True
+            nonlocal worked, lines
+            if not worked:
+                worked, lines = True, _ProgressLines(title, time.perf_counter())
             bars.update(task, completed=done, total=most or None, visible=True)
             if not note.is_terminal:
                 lines.report(done, most)
 
         yield progress
-    if worked and not note.is_terminal:
+    if not may_be_idle and not note.is_terminal:
         note.print(f"{title}: {time.perf_counter() - begin:.1f} s", soft_wrap=True)
 
 

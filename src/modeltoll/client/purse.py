@@ -33,13 +33,17 @@ _MAX_PAYMENTS = 10_000  # payments
 
 @dataclass(frozen=True, slots=True)
 class Payment:
-    """One paid toll: its ``expected`` work in reference seconds, the ``seconds`` that solving took, and its ``rows``."""
+    """One paid toll: its ``expected`` work in reference seconds, the ``seconds`` that solving took, and its ``rows``.
+
+    ``admission``: it was paid before the model was asked.
+    """
 
     expected: float
     seconds: float
     rows: int
     puzzle: str
     mode: str
+    admission: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -235,7 +239,7 @@ class Purse:
             seconds = self._control.clock() - begin
             if solution is None:
                 self._hour.reduce(reservation, seconds * self.cores)
-        payment = Payment(expected, seconds, toll.rows, toll.challenge.puzzle, toll.mode)
+        payment = Payment(expected, seconds, toll.rows, toll.challenge.puzzle, toll.mode, toll.admission)
         self._payments.append(payment)
         if self._paid is not None:
             self._paid(payment)

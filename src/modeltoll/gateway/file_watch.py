@@ -5,19 +5,31 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from modeltoll.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
-__all__ = ["FileWatch"]
+__all__ = ["FileWatch", "Watch"]
 
 log = logging.getLogger("modeltoll.gateway")
 
 _CHECK_SECONDS = 1.0  # between two checks of the file; requests never wait for one
+
+
+class Watch(Protocol):
+    """Something that is read again and again."""
+
+    @property
+    def invalid(self) -> bool:
+        """Whether what was read last cannot be used."""
+
+    def running(self) -> AbstractAsyncContextManager[None]:
+        """Read it while the block lasts."""
 
 
 class FileWatch:

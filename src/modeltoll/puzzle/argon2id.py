@@ -1,4 +1,4 @@
-"""Argon2id (RFC 9106), evaluated many times with the same memory.
+"""Argon2id (RFC 9106) by argon2-cffi, evaluated many times with the same memory.
 
 The C library's malloc returns blocks of 32 MiB and more to the system after every evaluation, and the next one faults
 them in page by page: this takes half of the time, and threads on several cores block each other. Of smaller blocks it
@@ -15,7 +15,7 @@ from typing import Any
 from argon2.exceptions import HashingError
 from argon2.low_level import ARGON2_VERSION, Type, core, error_to_str, ffi
 
-__all__ = ["LANES", "PASSES", "REUSED_KIB", "Argon2id"]
+__all__ = ["LANES", "PASSES", "REUSED_KIB", "Argon2id", "map_memory"]
 
 PASSES, LANES = 1, 1
 REUSED_KIB = 2 * 1024  # a huge page; mapping less memory would add a third to an evaluation
@@ -68,6 +68,18 @@ class Argon2id:
             raise HashingError(error_to_str(error))
         return bytes(self._out)
 
+    def search(self, seed: bytes, check: bytes, start: int, stop: int) -> tuple[int, bytes] | None:
+        """The first counter from ``start`` to below ``stop`` whose value begins with ``check``, and its value.
+
+        Raises:
+            HashingError: the memory cannot be allocated.
+        """
+        for n in range(start, stop):
+            value = self.evaluate(seed, n)
+            if value.startswith(check):
+                return n, value
+        return None
+
 
 @dataclass(frozen=True, slots=True)
 class _MemoryArea:
@@ -80,7 +92,7 @@ class _MemoryArea:
 def _reusable_memory(memory_kib: int) -> _MemoryArea | None:
     """Reusable memory, or None if the system forbids the creation of callbacks; malloc is used then."""
     try:
-        area = ffi.from_buffer("uint8_t[]", _map_memory(1024 * memory_kib))
+        area = ffi.from_buffer("uint8_t[]", map_memory(1024 * memory_kib))
     except OSError as error:
         raise HashingError(str(error)) from None
 
@@ -99,7 +111,12 @@ def _reusable_memory(memory_kib: int) -> _MemoryArea | None:
         return None
 
 
-def _map_memory(size: int) -> mmap.mmap:
+def map_memory(size: int) -> mmap.mmap:
+    """Zeroed memory of ``size`` bytes, in huge pages if available.
+
+    Raises:
+        OSError: it cannot be allocated.
+    """
     if not hasattr(mmap, "MAP_PRIVATE"):  # not a Unix
         return mmap.mmap(-1, size)
     pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)

@@ -9,6 +9,7 @@ from hmac import compare_digest
 from modeltoll.names import ARGON2ID, HASHCASH, HASHCASH_SHA1, HASHCASHES, PUZZLES, SHA256, TIMELOCK
 from modeltoll.puzzle.argon2id import LANES, PASSES, Argon2id
 from modeltoll.puzzle.hash_scan import DIGESTS
+from modeltoll.puzzle.native_argon2id import NativeArgon2id, argon2id_kernels
 from modeltoll.toll_records import Challenge, Part
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "SHA256",
     "TIMELOCK",
     "VALUE_BYTES",
+    "argon2id",
     "check_of",
     "counter_span",
     "digest_range",
@@ -58,7 +60,19 @@ def evaluator(memory_kib: int) -> Callable[[bytes, int], bytes]:
     Raises:
         argon2.exceptions.HashingError: the memory cannot be allocated, now or in an evaluation.
     """
-    return Argon2id(memory_kib).evaluate if memory_kib else _sha256
+    return argon2id(memory_kib).evaluate if memory_kib else _sha256
+
+
+def argon2id(memory_kib: int, *, native: bool = True) -> Argon2id | NativeArgon2id:
+    """Argon2id by the fastest native kernel, or by argon2-cffi, for many evaluations in one thread.
+
+    ``native``: False for argon2-cffi even where there are kernels.
+
+    Raises:
+        argon2.exceptions.HashingError: the memory cannot be allocated.
+    """
+    names = argon2id_kernels() if native else ()
+    return NativeArgon2id(memory_kib, names[0]) if names else Argon2id(memory_kib)
 
 
 def evaluate(seed: bytes, n: int, memory_kib: int) -> bytes:

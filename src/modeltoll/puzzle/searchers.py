@@ -19,10 +19,9 @@ from modeltoll.puzzle.functions import (
     DIGEST_NAMES,
     HASHCASH_SHA1,
     HASHCASHES,
-    check_of,
+    argon2id,
     digest_range,
     evaluate,
-    evaluator,
     hashcash_digest,
 )
 from modeltoll.puzzle.native_kernels import PYTHON, Kernel, Scan, kernels
@@ -60,11 +59,14 @@ class SearcherPool:
 def start_searchers(challenge: Challenge, cores: int, stack: ExitStack, kernel: Kernel | None = None) -> SearcherPool:
     """The searchers for a challenge on up to ``cores`` cores. ``stack`` ends helper processes.
 
+    ``kernel``: ``PYTHON`` for no native kernel at all.
+
     Raises:
         SolveStopped: the memory cannot be allocated, or a helper process cannot start.
     """
     if challenge.puzzle == ARGON2ID:
-        return _argon2id_searchers(challenge, min(cores, max(part.bound for part in challenge.parts)))
+        count = min(cores, max(part.bound for part in challenge.parts))
+        return _argon2id_searchers(challenge, count, native=kernel is not PYTHON)
     if kernel is None:
         kernel = PYTHON if challenge.puzzle == HASHCASH_SHA1 else kernels()[0]
     parallel = cores > 1 and expected_evaluations(challenge) > PARALLEL_CHUNKS * kernel.chunk
@@ -78,28 +80,25 @@ def start_searchers(challenge: Challenge, cores: int, stack: ExitStack, kernel: 
     return SearcherPool((_hash_search(challenge, kernel.scan),), kernel.chunk, threaded=False)
 
 
-def _argon2id_searchers(challenge: Challenge, count: int) -> SearcherPool:
+def _argon2id_searchers(challenge: Challenge, count: int, *, native: bool) -> SearcherPool:
     memory = challenge.memory_kib
     threaded = count > 1 or memory > _INLINE_KIB
-    searches = tuple(_argon2id_search(memory) for _ in range(max(1, count)))
+    searches = tuple(_argon2id_search(memory, native=native) for _ in range(max(1, count)))
     return SearcherPool(searches, max(1, (_SHARED_CHUNK_KIB if threaded else _CHUNK_KIB) // memory), threaded)
 
 
-def _argon2id_search(memory_kib: int) -> Search:
+def _argon2id_search(memory_kib: int, *, native: bool) -> Search:
     try:
-        function = evaluator(memory_kib)
+        function = argon2id(memory_kib, native=native)
     except HashingError as error:
         raise SolveStopped(_NO_MEMORY) from error
 
     def search(part: Part, start: int, stop: int) -> Match | None:
         try:
-            for n in range(start, stop):
-                value = function(part.seed, part.start + n)
-                if check_of(value) == part.check:
-                    return Match(n, value)
+            found = function.search(part.seed, part.check, part.start + start, part.start + stop)
         except HashingError as error:
             raise SolveStopped(_NO_MEMORY) from error
-        return None
+        return Match(found[0] - part.start, found[1]) if found else None
 
     return search
 

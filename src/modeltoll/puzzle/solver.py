@@ -45,7 +45,7 @@ def solve(challenge: Challenge, control: SolveControl, kernel: Kernel | None = N
     """Solve a challenge. The secret is the concatenation of the secret halves of F(n); it is empty for hashcash.
 
     ``control`` is polled about every 20 ms and takes effect within 50 ms; an evaluation in progress may end later.
-    ``kernel`` defaults to the fastest one for SHA-256.
+    ``kernel`` defaults to the fastest one for SHA-256; with ``PYTHON`` argon2id is argon2-cffi's.
 
     Raises:
         TollMalformed: an unknown puzzle or parameters, or no counter below the published bound solves it.

@@ -26,6 +26,10 @@ _NO_INPUTS = (
     "generic strangers are made of inputs, which recorded leaks and the log do not hold; in their place are tried callers who "
     "send only rows like the rarest tenth of all traffic's, so give --strangers to see what kinds cost against others"
 )
+_UNTIMED = (
+    "--undefended-ms: give the model server's time for a row in ms, for rows that are not sent are not timed; modeltoll check "
+    "SETTINGS.yaml shows it. Or give the unit itself, --unit-ms"
+)
 _BUSY = 0.5  # load per core, above which measured times are doubtful
 
 
@@ -62,6 +66,8 @@ def fitted(sources: RowSources, target: CalibrationTarget, plan: FitPlan) -> tup
         warn(doubtful_novelty(fit, input_measures(target.loaded, target.model)))
         return fit, callers
     samples, terms = recorded_samples(sources, target), plan.terms
+    if plan.costs.unit_seconds is None and plan.costs.undefended_seconds <= 0.0:
+        raise SettingsError([_UNTIMED])
     if not samples.strangers:
         warn([_NO_INPUTS])
     if plan.costs.unit_seconds is None:

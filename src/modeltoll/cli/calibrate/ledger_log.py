@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 from modeltoll.cli.calibrate.sources import ALL_CALLERS
 from modeltoll.cli.terminal import warn
-from modeltoll.errors import CalibrationError, SettingsError
+from modeltoll.errors import CalibrationError, LedgerError, SettingsError
 
 if TYPE_CHECKING:
     from modeltoll.cli.calibrate.sources import RowSources
@@ -37,7 +38,6 @@ async def logged_samples(sources: RowSources, target: CalibrationTarget) -> FitS
         SettingsError: there are no settings, or a caller has no rows.
     """
     from modeltoll.gateway.callers.known_honest import known_honest_callers  # noqa: PLC0415
-    from modeltoll.ledger.from_url import open_ledger  # noqa: PLC0415
     from modeltoll.pricing.fit import FitSamples  # noqa: PLC0415
     from modeltoll.pricing.logged_leaks import leaks_of_log  # noqa: PLC0415
     from modeltoll.records import Caller  # noqa: PLC0415
@@ -47,7 +47,7 @@ async def logged_samples(sources: RowSources, target: CalibrationTarget) -> FitS
     entries: Lines = []
     until = known_honest_callers(target.loaded.callers)
     asked = [name if ":" in name else f"key:{name}" for name in sources.known_honest if name != ALL_CALLERS]
-    async with open_ledger(target.loaded.ledger.url, create=False) as ledger:
+    async with _opened(target.loaded.ledger.url) as ledger:
         while page := await ledger.log(entries[-1][0] if entries else 0, 1000):
             entries += page
         labels = {ledger.logged_as(Caller(name)): name for name in (*until, *asked)}
@@ -64,6 +64,26 @@ async def logged_samples(sources: RowSources, target: CalibrationTarget) -> FitS
     found = {sample.label for sample in kinds}
     left = [name for name in sources.known_honest if name not in found and f"key:{name}" not in found]
     return FitSamples(logged.leaks, kinds, (), callers, known | known_honest_names(left, callers, labels))
+
+
+@asynccontextmanager
+async def _opened(url: str) -> AsyncIterator[Ledger]:
+    """The ledger, open within the block.
+
+    Raises:
+        CalibrationError: it cannot be opened; the message says how a log comes about.
+    """
+    from modeltoll.ledger.from_url import open_ledger  # noqa: PLC0415
+
+    async with AsyncExitStack() as stack:
+        try:
+            ledger = await stack.enter_async_context(open_ledger(url, create=False))
+        except LedgerError as error:
+            raise CalibrationError(
+                f"--from-ledger: {error}. A gateway with the model in shadow mode (modeltoll serve) writes the log; without one, "
+                "give honest rows with --inputs"
+            ) from error
+        yield ledger
 
 
 async def _paid_rows(

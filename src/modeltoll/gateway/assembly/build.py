@@ -202,7 +202,8 @@ def build_gateway(
         upstream=bounded,
         warnings=startup_warnings(settings, tariffs),
         precomputed=components.precomputed,
-        file_watches=components.file_watches,
+        watches=components.watches,
+        key_set=components.key_set,
         grpc=build_grpc_side(settings, HttpSide(gates, cancelled, inside, runtime, shared)),
     )
 
@@ -225,7 +226,7 @@ def _build_gates(
 
 
 def _register_gauges(metrics: GatewayMetrics, upstream: BoundedUpstream, components: Components) -> None:
-    api_keys, watches = components.api_keys, components.file_watches
+    api_keys, watches = components.api_keys, components.watches
     metrics.register_gauge("upstream_inside", lambda: upstream.active)
     metrics.register_gauge("upstream_waiting", lambda: upstream.waiting)
     metrics.register_gauge("key_files_broken", lambda: sum(watch.invalid for watch in watches))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
+from modeltoll.errors import SettingsError
 from modeltoll.gateway.callers.api_keys import ApiKeys
 from modeltoll.gateway.callers.forwarded import UNIX
 from modeltoll.gateway.callers.identify import CallerIdentifier, Tier
 from modeltoll.gateway.callers.json_web_tokens import JwtCredentials, JwtPolicy
+from modeltoll.gateway.callers.key_set_url import KeySetSource, KeySetUrl
 from modeltoll.gateway.core.credit import Credit, CreditTerms
 from modeltoll.records import DailyQuota
 
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from modeltoll.gateway.callers.identify import Credentials
-    from modeltoll.gateway.settings.callers import KeySettings, TierSettings
+    from modeltoll.gateway.settings.callers import JwtSettings, KeySettings, TierSettings
     from modeltoll.gateway.settings.gateway import Settings
     from modeltoll.records import Caller
 
@@ -47,11 +50,13 @@ def build_api_keys(settings: Settings) -> ApiKeys | None:
     return api_keys
 
 
-def build_jwt_credentials(settings: Settings) -> JwtCredentials | None:
+def build_jwt_credentials(settings: Settings, before: KeySetUrl | None = None) -> JwtCredentials | None:
     """The JSON Web Tokens that are accepted; None where the settings accept none.
 
+    ``before``: the set at a URL of the gateway before this one.
+
     Raises:
-        SettingsError: the file of keys cannot be used.
+        SettingsError: the file of keys, or the certificates for the URL, cannot be used.
     """
     terms = settings.callers.jwt
     if terms is None:
@@ -65,12 +70,21 @@ def build_jwt_credentials(settings: Settings) -> JwtCredentials | None:
         tier_claim=terms.tier_claim,
         organisation_claim=terms.organisation_claim,
     )
-    keys = terms.secret.get_secret_value().encode() if terms.secret else terms.key_file
-    assert keys is not None  # the settings require one of the two
+    keys = terms.secret.get_secret_value().encode() if terms.secret else terms.key_file or _key_set(terms, before)
     credentials = JwtCredentials(policy, build_tiers(settings), keys, time.time)
     if credentials.file_watch:
         credentials.file_watch.read()
     return credentials
+
+
+def _key_set(terms: JwtSettings, before: KeySetUrl | None) -> KeySetUrl:
+    assert terms.key_url is not None  # the settings require a secret, a file or a URL
+    try:
+        tls = ssl.create_default_context(cafile=terms.key_url_ca_file) if terms.key_url_ca_file else None
+    except OSError as error:
+        found = f"{terms.key_url_ca_file}: no certificates in PEM: {error}"
+        raise SettingsError([f"callers.jwt.key_url_ca_file: {found}"]) from None
+    return KeySetUrl(KeySetSource(terms.key_url, terms.algorithms, terms.key_url_seconds, tls), before)
 
 
 def _caller(key: KeySettings, tiers: Mapping[str, Tier]) -> Caller:

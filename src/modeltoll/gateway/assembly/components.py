@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from modeltoll.gateway.callers.api_keys import ApiKeys
     from modeltoll.gateway.callers.identify import Credentials
     from modeltoll.gateway.callers.json_web_tokens import JwtCredentials
+    from modeltoll.gateway.callers.key_set_url import KeySetUrl
     from modeltoll.gateway.core.puzzle_selector import PuzzleSelector
-    from modeltoll.gateway.file_watch import FileWatch
+    from modeltoll.gateway.file_watch import Watch
     from modeltoll.gateway.protocols.protocol import ServingProtocol
     from modeltoll.gateway.settings.gateway import Settings
     from modeltoll.leak.measure import LeakMeasure
@@ -60,10 +61,16 @@ class Components:
         return [kind for kind in (self.api_keys, self.jwt_credentials) if kind]
 
     @property
-    def file_watches(self) -> tuple[FileWatch, ...]:
-        """The files that are read again when they change."""
+    def watches(self) -> tuple[Watch, ...]:
+        """The files that are read again when they change, and the set of keys at a URL."""
         readers = (self.api_keys, self.jwt_credentials, self.upstream_headers)
-        return tuple(reader.file_watch for reader in readers if reader and reader.file_watch)
+        watches: list[Watch] = [reader.file_watch for reader in readers if reader and reader.file_watch]
+        return (*watches, self.key_set) if self.key_set else tuple(watches)
+
+    @property
+    def key_set(self) -> KeySetUrl | None:
+        """The keys of tokens, where they are at a URL."""
+        return self.jwt_credentials.key_set if self.jwt_credentials else None
 
 
 def build_components(settings: Settings, before: Gateway | None, workers: int = 1) -> Components:
@@ -84,7 +91,7 @@ def build_components(settings: Settings, before: Gateway | None, workers: int = 
     with faults.under("callers.key_file"):
         api_keys = build_api_keys(settings)
     with faults.under("callers.jwt"):
-        jwt_credentials = build_jwt_credentials(settings)
+        jwt_credentials = build_jwt_credentials(settings, before.key_set if before else None)
     with faults.under("upstream"):
         upstream_headers = build_upstream_headers(settings.upstream)
     with faults.under("profile"):

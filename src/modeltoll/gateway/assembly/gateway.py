@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
+    from modeltoll.gateway.callers.key_set_url import KeySetUrl
     from modeltoll.gateway.core.gate import Gate
-    from modeltoll.gateway.file_watch import FileWatch
+    from modeltoll.gateway.file_watch import Watch
     from modeltoll.gateway.grpc.application import GrpcApplication
     from modeltoll.gateway.observability.metrics import GatewayMetrics
     from modeltoll.gateway.observability.request_log import RequestRecorder
@@ -60,7 +61,8 @@ class Gateway:
     """A gateway, ready to be opened. ``warnings`` are for its operator to read at start.
 
     ``grpc`` handles calls over gRPC, where the settings have an address for them.
-    ``key_ring`` holds the keys that seal tokens: those of the settings, or random ones of this process.
+    ``key_ring`` holds the keys that seal tokens: those of the settings, or random ones of this process. ``key_set``: the keys of
+    callers' JSON Web Tokens, where they are at a URL.
     """
 
     settings: Settings
@@ -72,7 +74,8 @@ class Gateway:
     upstream: Upstream
     warnings: tuple[str, ...]
     precomputed: PrecomputedPool | None = None
-    file_watches: tuple[FileWatch, ...] = ()
+    watches: tuple[Watch, ...] = ()
+    key_set: KeySetUrl | None = None
     grpc: GrpcApplication | None = None
 
     @property
@@ -88,12 +91,12 @@ class Gateway:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Open the model server's client, precompute puzzles and watch files while the block lasts."""
+        """Open the model server's client, precompute puzzles and read again what changes, while the block lasts."""
         async with AsyncExitStack() as stack:
             await self.upstream.open()
             stack.push_async_callback(self.upstream.close)
             if self.precomputed:
                 stack.enter_context(self.precomputed.refilling())
-            for watch in self.file_watches:
+            for watch in self.watches:
                 await stack.enter_async_context(watch.running())
             yield

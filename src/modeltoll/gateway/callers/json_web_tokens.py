@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import jwt
 
-from modeltoll.errors import CallerRefused
-from modeltoll.gateway.callers.verification_keys import VerificationKeys, read_verification_keys
+from modeltoll.errors import CallerRefused, KeysAwaited
+from modeltoll.gateway.callers.key_set_url import KeySetUrl
+from modeltoll.gateway.callers.verification_keys import VerificationKey, VerificationKeys, read_verification_keys
 from modeltoll.gateway.file_watch import FileWatch
 
 if TYPE_CHECKING:
@@ -51,15 +52,16 @@ class JwtPolicy:
 class JwtCredentials:
     """Identifies callers by their tokens. ``clock`` gives seconds since the epoch.
 
-    ``tiers`` are the tiers that a token may name. ``keys`` is the secret, or the file of keys that verify tokens; with a
-    file, no token is valid until ``file_watch`` has read it.
+    ``tiers`` are the tiers that a token may name. ``keys`` is the secret, the file of keys that verify tokens, or the URL of
+    a set of them; with a file or a URL, no token is valid until ``file_watch`` or ``key_set`` has read it.
     """
 
     def __init__(
-        self, policy: JwtPolicy, tiers: Mapping[str, Tier], keys: bytes | Path, clock: Callable[[], float]
+        self, policy: JwtPolicy, tiers: Mapping[str, Tier], keys: bytes | Path | KeySetUrl, clock: Callable[[], float]
     ) -> None:
-        self._keys = VerificationKeys() if isinstance(keys, Path) else VerificationKeys.of_secret(keys)
+        self._read_keys = VerificationKeys.of_secret(keys) if isinstance(keys, bytes) else VerificationKeys()
         self._path = keys if isinstance(keys, Path) else None
+        self.key_set = keys if isinstance(keys, KeySetUrl) else None
         self.file_watch = FileWatch(self._path, self._load, "the file of keys for tokens") if self._path else None
         self._policy = policy
         self._tiers = tiers
@@ -79,14 +81,23 @@ class JwtCredentials:
     def _load(self) -> None:
         assert self._path is not None  # only the file watch calls this
         keys = read_verification_keys(self._path, self._policy.algorithms)
-        if keys.ignored != self._keys.ignored:
+        if keys.ignored != self._read_keys.ignored:
             for reason in keys.ignored:
                 log.warning("%s: %s", self._path, reason)
-        self._keys = keys
+        self._read_keys = keys
+
+    @property
+    def _keys(self) -> VerificationKeys:
+        return self._read_keys if self.key_set is None else self.key_set.keys
+
+    def _refuse_unverified(self, private: str) -> NoReturn:
+        """Refuse a token that no key in force verifies. The set at a URL is fetched again; a new key may be in it."""
+        if self.key_set is not None and self.key_set.want():
+            raise KeysAwaited("the keys that verify tokens are being fetched; try again", private=private)
+        _refuse(private)
 
     def _claims(self, token: str) -> dict[str, Any]:
         """The claims of a token, after its signature, issuer and audience are verified."""
-        policy = self._policy
         if len(token) > _MAX_TOKEN:
             _refuse(f"it is longer than {_MAX_TOKEN} characters")
         try:
@@ -97,31 +108,37 @@ class JwtCredentials:
             _refuse("it asks for an extension (crit)")
         candidates = self._keys.candidates(header.get("kid"), header.get("alg"))
         if not candidates:
-            _refuse("no key of that id and algorithm is known")
-        for number, candidate in enumerate(candidates, 1):
-            try:
-                claims: dict[str, Any] = jwt.decode(
-                    token,
-                    candidate.key,
-                    algorithms=list(candidate.algorithms),
-                    issuer=policy.issuer,
-                    audience=policy.audience,
-                    # _check_times checks the times, by the injected clock
-                    options={
-                        "require": self._required(),
-                        "verify_exp": False,
-                        "verify_nbf": False,
-                        "verify_iat": False,
-                    },
-                )
-            except jwt.InvalidSignatureError as error:
-                if number == len(candidates):
-                    raise _refusal(repr(error)) from None
-            except (jwt.PyJWTError, ValueError, TypeError, RecursionError) as error:
-                raise _refusal(repr(error)) from None
-            else:
+            self._refuse_unverified("no key of that id and algorithm is known")
+        for candidate in candidates:
+            claims = self._verified(token, candidate)
+            if claims is not None:
                 return claims
-        raise AssertionError("there is a last candidate")
+        if self.key_set is not None and header.get("kid") is None:
+            self.key_set.want()  # a new key may be in the set; who tries again later gets it
+        raise _refusal("its signature is of no key of that id and algorithm")
+
+    def _verified(self, token: str, candidate: VerificationKey) -> dict[str, Any] | None:
+        """The claims of a token, if this key has signed it; None if it has not."""
+        try:
+            claims: dict[str, Any] = jwt.decode(
+                token,
+                candidate.key,
+                algorithms=list(candidate.algorithms),
+                issuer=self._policy.issuer,
+                audience=self._policy.audience,
+                # _check_times checks the times, by the injected clock
+                options={
+                    "require": self._required(),
+                    "verify_exp": False,
+                    "verify_nbf": False,
+                    "verify_iat": False,
+                },
+            )
+        except jwt.InvalidSignatureError:
+            return None
+        except (jwt.PyJWTError, ValueError, TypeError, RecursionError) as error:
+            raise _refusal(repr(error)) from None
+        return claims
 
     def _required(self) -> list[str]:
         policy = self._policy

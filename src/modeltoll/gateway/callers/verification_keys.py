@@ -16,10 +16,10 @@ import jwt
 from modeltoll.errors import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-__all__ = ["SYMMETRIC", "VerificationKey", "VerificationKeys", "read_verification_keys"]
+__all__ = ["SYMMETRIC", "VerificationKey", "VerificationKeys", "parse_key_set", "read_verification_keys"]
 
 SYMMETRIC = "HS256"
 MIN_SECRET_BYTES = 32
@@ -74,20 +74,37 @@ def read_verification_keys(path: Path, algorithms: tuple[str, ...]) -> Verificat
         text = path.read_bytes().removeprefix(_BYTE_ORDER_MARK).strip()
     except OSError as error:
         raise SettingsError([f"{path}: cannot be read: {error.strerror}"]) from None
-    nothing = f"holds no key for {', '.join(algorithms)}"
-    try:
-        keys = _keys_of_set(text, algorithms) if text.startswith(b"{") else _single_key(text, algorithms)
-    except _PrivateKeyError:
-        fault = "holds a private key; the gateway needs the public one, and should have no other"
-        raise SettingsError([f"{path}: {fault}"]) from None
-    except (jwt.PyJWTError, ValueError, TypeError, KeyError, RecursionError):  # their messages may show the key
-        raise SettingsError([f"{path}: {nothing}"]) from None
-    if not keys.keys:
-        raise SettingsError([f"{path}: {nothing}", *(f"{path}: {reason}" for reason in keys.ignored)])
+    keys = _checked(_keys_of_set if text.startswith(b"{") else _single_key, text, str(path), algorithms)
     if any(isinstance(each.key, bytes) and len(each.key) < MIN_SECRET_BYTES for each in keys.keys):
         raise SettingsError(
             [f"{path}: the secret is shorter than {MIN_SECRET_BYTES} bytes: openssl rand -hex {MIN_SECRET_BYTES}"]
         )
+    return keys
+
+
+def parse_key_set(text: bytes, place: str, algorithms: tuple[str, ...]) -> VerificationKeys:
+    """The keys of a JWK set that was found at ``place``.
+
+    Raises:
+        SettingsError: it is none, holds no key for these algorithms, or holds a private key.
+    """
+    return _checked(_keys_of_set, text.removeprefix(_BYTE_ORDER_MARK), place, algorithms)
+
+
+def _checked(
+    parse: Callable[[bytes, tuple[str, ...]], VerificationKeys], text: bytes, place: str, algorithms: tuple[str, ...]
+) -> VerificationKeys:
+    """What ``parse`` finds, one key or more; else a ``SettingsError`` that shows no key."""
+    nothing = f"holds no key for {', '.join(algorithms)}"
+    try:
+        keys = parse(text, algorithms)
+    except _PrivateKeyError:
+        fault = "holds a private key; the gateway needs the public one, and should have no other"
+        raise SettingsError([f"{place}: {fault}"]) from None
+    except (jwt.PyJWTError, ValueError, TypeError, KeyError, AttributeError, RecursionError):  # they may show the key
+        raise SettingsError([f"{place}: {nothing}"]) from None
+    if not keys.keys:
+        raise SettingsError([f"{place}: {nothing}", *(f"{place}: {reason}" for reason in keys.ignored)])
     return keys
 
 

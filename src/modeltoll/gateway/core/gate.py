@@ -25,7 +25,7 @@ from modeltoll.records import Answer, Caller, Work
 from modeltoll.settlement_records import Admission
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable
 
     from modeltoll.gateway.core.early_measurement import EarlyLeaks
     from modeltoll.gateway.core.settlement import DeferredReceipts
@@ -153,11 +153,11 @@ class Gate:
         return await self._priced_result(request, tariff, parsed, (Answered(answer), {}), _NOTHING_RESERVED)
 
     async def _conclude(
-        self, request: GateRequest, tariff: Tariff, parsed: ParsedRequest, whole: Awaitable[Answer]
+        self, request: GateRequest, tariff: Tariff, parsed: ParsedRequest, whole: Callable[[], Awaitable[Answer]]
     ) -> GateResult:
         """Measure and bill a stream that has gone out."""
         try:
-            answered = Answered(await whole, NOTHING)
+            answered = Answered(await whole(), NOTHING)
         except StreamBroken as error:
             raise self.refused_answers.of_stream(error) from None
         except Exception as error:  # noqa: BLE001  raised again in enforce mode

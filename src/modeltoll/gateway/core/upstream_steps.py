@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from modeltoll.errors import AnswerError, CallerGone, StreamBroken
@@ -67,9 +68,9 @@ class LiveAnswer:
         stream: AnswerStream,
         opened: AsyncExitStack,
         reader: StreamReader,
-        conclude: Callable[[Awaitable[Answer]], Awaitable[GateResult]],
+        conclude: Callable[[Callable[[], Awaitable[Answer]]], Awaitable[GateResult]],
     ) -> None:
-        """``opened`` holds the context of ``stream``. ``conclude`` measures and bills the whole answer."""
+        """``opened`` holds the context of ``stream``. ``conclude`` measures and bills the whole answer, which it calls for."""
         self.content_type, self.headers = stream.content_type, stream.headers
         self.result: GateResult | None = None
         self._stream, self._opened, self._reader, self._conclude = stream, opened, reader, conclude
@@ -89,9 +90,9 @@ class LiveAnswer:
                         yield events
         except CallerGone:
             with suppress(AnswerError):
-                self.result = await self._conclude(self._whole(caller_has_left=True))
+                self.result = await self._conclude(partial(self._whole, caller_has_left=True))
             raise
-        self.result = await self._conclude(self._whole())
+        self.result = await self._conclude(self._whole)
 
     async def close(self) -> None:
         """End the stream where ``events`` was never begun."""
@@ -183,5 +184,6 @@ class UpstreamSteps:
 
 
 def is_live(stream: AnswerStream) -> bool:
-    """Whether the server answers with events."""
-    return stream.status == _OK and is_event_stream(stream.content_type)
+    """Whether the server answers with events that can be read."""
+    is_compressed = any(name == "content-encoding" for name, _ in stream.headers)
+    return stream.status == _OK and is_event_stream(stream.content_type) and not is_compressed

@@ -215,11 +215,11 @@ def pinned(document: dict[str, Any], service: ServiceDescription, sent: tuple[st
     return document | wanted
 
 
-def altered(document: dict[str, Any], service: ServiceDescription) -> str:
+def altered(document: dict[str, Any], service: ServiceDescription, sent: tuple[str, ...] = _SENT) -> str:
     """Why the server may answer the ``pinned`` request otherwise; empty where it may not."""
     if service.logprobs == "raw" or service.neutral_defaults:
         return ""
-    missing = [name for name in _SENT if document.get(name) is None]
+    missing = [name for name in sent if document.get(name) is None]
     return f"{missing[0]!r} is left out: the server's own value of it is not known" if missing else ""
 
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import accumulate
+from operator import gt
 from typing import TYPE_CHECKING, Any
 
 from modeltoll.errors import AnswerError
 from modeltoll.gateway.protocols.answer_members import ValueCheck, check_answer_members, is_anything, is_count
 from modeltoll.gateway.protocols.chat_answers import token_logprobs
 from modeltoll.gateway.protocols.chat_members import CHOICE, DOCUMENT
-from modeltoll.gateway.protocols.token_tables import MOST, check_counted, most_counted, token_table
+from modeltoll.gateway.protocols.token_tables import check_counted, most_counted, token_table
 
 if TYPE_CHECKING:
     from modeltoll.gateway.protocols.protocol import ServiceDescription
     from modeltoll.records import Floats
 
 __all__ = [
+    "COMPLETION_CHOICE",
     "LISTS",
     "check_completion_count",
     "check_completion_members",
@@ -25,7 +28,7 @@ __all__ = [
 ]
 
 LISTS = ("tokens", "token_logprobs", "top_logprobs", "text_offset")  # of OpenAI's log-probabilities: one item per token
-_CHOICE: Mapping[str, ValueCheck] = {
+COMPLETION_CHOICE: Mapping[str, ValueCheck] = {
     **{name: check for name, check in CHOICE.items() if name != "message"},
     "text": is_anything,
 }
@@ -43,7 +46,7 @@ def check_completion_members(
     """
     check_answer_members(document, DOCUMENT, service)
     for choice in choices:
-        check_answer_members(choice, _CHOICE, service)
+        check_answer_members(choice, COMPLETION_CHOICE, service)
 
 
 def completion_tokens(choice: dict[str, Any]) -> list[Any]:
@@ -74,13 +77,13 @@ def _token(text: object, logprob: object, shown: object) -> dict[str, Any]:
 
 
 def _check_offsets(texts: list[Any], offsets: list[Any]) -> None:
-    """Places of tokens in the text: each at most as far from the one before it as that is long."""
+    """Places of tokens in the text: they do not go back, and are at most as far as the tokens before them are long."""
     if not all(is_count(offset) for offset in offsets) or not all(isinstance(text, str) for text in texts):
         raise AnswerError(_NOT_LISTS)
     if all(offset == _NO_OFFSET for offset in offsets):
         return
-    steps = zip(offsets, offsets[1:], texts, strict=False)
-    if offsets[0] < 0 or not all(0 <= after - before <= len(text) + 1 for before, after, text in steps):
+    longest = accumulate((len(text) + 1 for text in texts), initial=offsets[0])
+    if offsets[0] < 0 or offsets != sorted(offsets) or any(map(gt, offsets, longest)):
         raise AnswerError("the model server's answer has places of tokens that are not those of its text")
 
 
@@ -119,21 +122,22 @@ def check_completion_count(document: dict[str, Any], choices: list[dict[str, Any
 def shown_logprobs(logprobs: object, asked: int | None) -> object:
     """Of the log-probabilities of a completion those that its caller asked for: each token's own and the ``asked`` largest.
 
-    None: none at all. The lists are changed in place.
+    None: none at all. The lists are changed in place; what has another shape is left as it is.
     """
     if asked is None or not isinstance(logprobs, dict):
-        return None
-    if "content" in logprobs:
-        for token in token_logprobs({"logprobs": logprobs}):
+        return None if asked is None else logprobs
+    tokens, shown = logprobs.get("content"), logprobs.get("top_logprobs")
+    for token in tokens if isinstance(tokens, list) else ():
+        if isinstance(token, dict) and isinstance(token.get("top_logprobs"), list):
             token["top_logprobs"] = token["top_logprobs"][:asked]
-        return logprobs
-    shown = logprobs.get("top_logprobs")
-    if asked < MOST and isinstance(shown, list):
-        own = logprobs.get("tokens") or []
+    own = logprobs.get("tokens")
+    if isinstance(shown, list) and isinstance(own, list) and len(own) == len(shown):
         logprobs["top_logprobs"] = [_largest(one, text, asked) for one, text in zip(shown, own, strict=True)]
     return logprobs
 
 
-def _largest(shown: dict[str, float], own: str, asked: int) -> dict[str, float]:
+def _largest(shown: object, own: object, asked: int) -> object:
+    if not isinstance(shown, dict) or not all(isinstance(value, int | float) for value in shown.values()):
+        return shown
     largest = sorted(shown, key=lambda text: -shown[text])[:asked]
     return {text: value for text, value in shown.items() if text in largest or text == own}

@@ -33,7 +33,15 @@ from modeltoll.gateway.protocols.tensorflow_serving import TensorFlowServing
 
 __all__ = ["mlflow", "oip", "openai", "text_embeddings_inference", "v1"]
 
-_COLUMN = re.compile(r"'([^'\\]+)': \w+ \((?:required|optional)\)")  # of a signature in MLflow's errors
+_COLUMN = re.compile(r"'([^'\\]+)': (\w+) \((?:required|optional)\)")  # of a signature in MLflow's errors
+_TENSOR_SIGNATURE = re.compile(r"\[Tensor\('\w+', \(-1((?:, \d+)+)\)\)\]")  # likewise, of one tensor
+_VALUES = {"string": SAMPLE_TEXT, "boolean": True, "datetime": "2024-01-01T00:00:00"}
+_VALUES |= {"integer": 1, "long": 1, "float": 0.5, "double": 0.5}  # by the type of a column
+_INVOCATIONS = "/invocations"
+_LABELS = (
+    "the answers are labels: give output.classes, their number; for probabilities save the model with "
+    'pyfunc_predict_fn="predict_proba"'
+)
 _SURE = re.compile(r"prob|softmax", re.IGNORECASE)
 
 
@@ -61,18 +69,34 @@ async def _oip_model(probe: Probe, name: str) -> DiscoveredModel | None:
     others = tuple(output["name"] for output in named if output["name"] != chosen)
     guess = "no answer was seen: declare what the output holds"
     metadata = json.dumps(described).encode()
-    inputs, dimensions = described_inputs(metadata), dimensions_of(metadata)
-    find = DiscoveredModel(name, "oip", "probabilities", chosen, others=others, guessed=guess, inputs=inputs)
+    find = DiscoveredModel(name, "oip", "probabilities", chosen, others=others, guessed=guess)
+    first = [member_at(each, "shape", 0) for each in member_at(described, "inputs") or ()]
+    fixed = bool(first) and all(type(size) is int and size > 0 for size in first)
+    finds = [
+        replace(find, inputs=described_inputs(metadata, batched=batched), batched=batched)
+        for batched in ((True, False) if fixed else (True,))
+    ]
+    for each in finds:
+        seen = with_scores(each, await _oip_scores(probe, each, metadata))
+        if not seen.guessed:
+            return seen
+    return finds[-1]
+
+
+async def _oip_scores(probe: Probe, find: DiscoveredModel, metadata: bytes) -> Any:
+    """The scores of a few sample rows, or of one where there is no dimension of rows; None where none are seen."""
+    dimensions = dimensions_of(metadata, batched=find.batched)
     if dimensions is None:
-        return find
-    service, protocol = ServiceDescription(name, chosen, "probabilities", inputs=inputs), OpenInference()
+        return None
+    service = ServiceDescription(find.model, find.output, find.kind, inputs=find.inputs, batched=find.batched)
     try:
-        request = protocol.ask(sample_rows(dimensions), metadata, service)
-        answer = await probe.post(f"/v2/models/{name}/infer", json.loads(request))
+        request = OpenInference().ask(sample_rows(dimensions), metadata, service)
+        answer = await probe.post(f"/v2/models/{find.model}/infer", json.loads(request))
     except AnswerError:
-        return find
-    output = next((each for each in member_at(answer, "outputs") or () if member_at(each, "name") == chosen), None)
-    return with_scores(find, _shaped(member_at(output, "data"), member_at(output, "shape")))
+        return None
+    output = next((each for each in member_at(answer, "outputs") or () if member_at(each, "name") == find.output), None)
+    shape = member_at(output, "shape")
+    return _shaped(member_at(output, "data"), shape if find.batched else [1])
 
 
 def _width(output: Any) -> int:
@@ -209,7 +233,25 @@ async def mlflow(probe: Probe, model: str | None) -> Sequence[DiscoveredModel]:
     if not (await probe.ready("/ping") and await probe.ready("/version")):
         return ()
     guess = "no answer was seen: declare what the predictions hold"
-    refusal = await probe.refusal("/invocations", {"dataframe_split": {"columns": [], "data": []}})
-    columns = _COLUMN.findall(refusal.partition("with schema")[2])  # a model with a signature says what it misses
-    inputs = tuple(DeclaredInput(column, 1) for column in dict.fromkeys(columns))
-    return [DiscoveredModel(model or "model", "mlflow", "probabilities", guessed=guess, inputs=inputs)]
+    refusal = await probe.refusal(_INVOCATIONS, {"dataframe_split": {"columns": [], "data": []}})
+    signature = refusal.partition("with schema")[2]  # a model with a signature says what it misses
+    columns = dict(_COLUMN.findall(signature))
+    inputs = tuple(DeclaredInput(column, 1) for column in columns)
+    find = DiscoveredModel(model or "model", "mlflow", "probabilities", guessed=guess, inputs=inputs)
+    sample = _mlflow_sample(signature, columns)
+    predictions = None if sample is None else member_at(await probe.post(_INVOCATIONS, sample), "predictions")
+    if isinstance(predictions, list) and predictions and all(type(each) in (int, str) for each in predictions):
+        return [replace(find, kind="labels", guessed=_LABELS)]
+    return [with_scores(find, predictions)]
+
+
+def _mlflow_sample(signature: str, columns: dict[str, str]) -> dict[str, Any] | None:
+    """A request of one row that a model of this signature takes; None where it has none that is known."""
+    if columns and set(columns.values()) <= _VALUES.keys():
+        row = [_VALUES[kind] for kind in columns.values()]
+        return {"dataframe_split": {"columns": list(columns), "data": [row]}}
+    tensor = _TENSOR_SIGNATURE.search(signature)
+    if tensor is None:
+        return None
+    sizes = [int(size) for size in tensor[1].split(",")[1:]]
+    return {"inputs": sample_rows(math.prod(sizes)).reshape(-1, *sizes).tolist()}

@@ -256,14 +256,16 @@ class OpenInference(PlainErrors):
     ) -> bytes:
         """One tensor for each named column, typed as the metadata says; values without names are those of the one tensor."""
         described = _described(metadata)
+        rows = rows if service.batched else rows[:1]
         if len(described) == 1 and not set(columns) & described.keys():
             one = next(iter(described.values()))
-            shape = [len(rows), *(one.shape[1:] if -1 not in one.shape[1:] else (len(rows[0]),))]
+            first, row = ([len(rows)], one.shape[1:]) if service.batched else ([], one.shape)
+            shape = [*first, *(row if -1 not in row else (len(rows[0]),))]
             data = [value for row in rows for value in row]
             tensors = [{"name": one.name, "shape": shape, "datatype": one.datatype, "data": data}]
         elif set(columns) == described.keys():
             tensors = [
-                _value_tensor(described[name], values)
+                _value_tensor(described[name], values, batched=service.batched)
                 for name, values in zip(columns, zip(*rows, strict=True), strict=True)
             ]
         else:
@@ -283,19 +285,15 @@ def _described(metadata: bytes) -> dict[str, _TensorMetadata]:
         raise AnswerError("the model's metadata is not of the protocol", private=str(error)) from None
 
 
-def _value_tensor(described: _TensorMetadata, values: tuple[Any, ...]) -> dict[str, Any]:
+def _value_tensor(described: _TensorMetadata, values: tuple[Any, ...], *, batched: bool) -> dict[str, Any]:
     """A tensor of one value, or one list of values, a row."""
     wide = isinstance(values[0], list)
     data = [item for value in values for item in value] if wide else list(values)
     if described.datatype == TEXT:
         data = [value if isinstance(value, str) or value is None else str(value) for value in data]
-    further = [len(values[0])] if wide else [1] * (len(described.shape) - 1)
-    return {
-        "name": described.name,
-        "shape": [len(values), *further],
-        "datatype": described.datatype,
-        "data": data,
-    }
+    further = [len(values[0])] if wide else [1] * (len(described.shape) - batched)
+    shape = [len(values), *further] if batched else further
+    return {"name": described.name, "shape": shape, "datatype": described.datatype, "data": data}
 
 
 def _described_tensor(described: _TensorMetadata, rows: Floats, *, batched: bool) -> dict[str, Any]:

@@ -144,9 +144,11 @@ def _described(tensor: Any) -> dict[str, Any]:
 
 
 def _sized(tensor: Any, raw: bytes) -> dict[str, Any]:
+    """The parameters with the size in bytes. KServe's client states the size itself, as over HTTP."""
     parameters = _parameters(tensor)
-    if SIZE in parameters:
-        raise ValueError(f"has the parameter {SIZE!r}, which belongs to HTTP")
+    stated = parameters.get(SIZE, len(raw))
+    if type(stated) is not int or stated != len(raw):
+        raise ValueError(f"has the parameter {SIZE!r}, which is not the size of its tensor")
     return {**parameters, SIZE: len(raw)}
 
 

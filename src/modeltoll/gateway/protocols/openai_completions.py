@@ -10,13 +10,22 @@ import msgspec
 
 from modeltoll.errors import AnswerError, RequestError
 from modeltoll.gateway.protocols.chat_answers import load_chat
-from modeltoll.gateway.protocols.chat_requests import CHAT_MEMBERS, answer_bound, chat_note, pinned
+from modeltoll.gateway.protocols.chat_requests import (
+    CHAT_MEMBERS,
+    altered,
+    answer_bound,
+    chat_note,
+    pinned,
+    stream_bound,
+    stream_terms,
+)
 from modeltoll.gateway.protocols.completion_answers import (
     check_completion_count,
     check_completion_members,
     measured_text,
     shown_logprobs,
 )
+from modeltoll.gateway.protocols.completion_streams import CompletionStream
 from modeltoll.gateway.protocols.fingerprints import row_fingerprints
 from modeltoll.gateway.protocols.openai_shape import OpenAIErrors, encoded_request, numbered, wanted_choices
 from modeltoll.gateway.protocols.protocol import JSON, ParsedRequest, Routes, ServiceDescription
@@ -86,7 +95,7 @@ def _stripped(asked: int | None, answer: Answer) -> Answer:
 
 
 class OpenAICompletions(OpenAIErrors, TextProtocol):
-    """``/v1/completions``. A row is one completion: each prompt has as many as ``n``."""
+    """``/v1/completions``, whole or streamed. A row is one completion: each prompt has as many as ``n``."""
 
     name = "openai-completions"
     text_member = "prompt"
@@ -103,13 +112,15 @@ class OpenAICompletions(OpenAIErrors, TextProtocol):
         del content_type
         document = load_object(body)
         check_model(document, service)
-        if document.get("stream"):
-            raise RequestError("streamed answers are not served here; leave 'stream' out")
+        terms = stream_terms(document, service)
         prompts, each, asked = _prompts(document), wanted_choices(document), _logprobs(document, service)
         check_row_limit(len(prompts) * each, service)
         _check_best_of(document, each)
         written = COMPLETION_MEMBERS.read_bytes(document | {"prompt": None}, service)
         forward = pinned(document, service) | {"logprobs": service.top_logprobs}
+        if terms is not None:
+            forward |= {"stream_options": terms.options}
+        count = len(prompts) * each
         rows = ((prompt, b"%d" % number) for prompt in map(canonical, prompts) for number in range(each))
         return ParsedRequest(
             row_fingerprints((b"completion", written), rows),
@@ -117,7 +128,10 @@ class OpenAICompletions(OpenAIErrors, TextProtocol):
             note=CompletionNote(chat_note(document).stop),
             forward=None if forward == document else encoded_request(forward),
             strip=partial(_stripped, asked),
-            answer_bound=answer_bound(document, len(prompts) * each, asked),
+            answer_bound=answer_bound(document, count, asked, stream=terms is not None),
+            altered=altered(document, service),
+            token_bound=None if terms is None else partial(stream_bound, count, asked),
+            stream=None if terms is None else partial(CompletionStream, asked, count, service, usage=terms.usage),
         )
 
     def evidence(self, parsed: ParsedRequest, answer: Answer, service: ServiceDescription) -> Evidence:

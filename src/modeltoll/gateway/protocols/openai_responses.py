@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from modeltoll.errors import AnswerError, RequestError
+from modeltoll.errors import AnswerError
 from modeltoll.gateway.protocols.chat_answers import load_chat
-from modeltoll.gateway.protocols.chat_requests import check_tools, pinned
+from modeltoll.gateway.protocols.chat_requests import altered, check_tools, pinned
 from modeltoll.gateway.protocols.fingerprints import fingerprint
 from modeltoll.gateway.protocols.openai_shape import OpenAIErrors, encoded_request
 from modeltoll.gateway.protocols.protocol import JSON, ParsedRequest, Routes, ServiceDescription
-from modeltoll.gateway.protocols.response_answers import check_response, content_parts, measured_response, part_logprobs
+from modeltoll.gateway.protocols.response_answers import check_response, content_parts, measured_response
 from modeltoll.gateway.protocols.response_requests import (
     LOGPROBS,
     RESPONSE_MEMBERS,
@@ -22,10 +22,13 @@ from modeltoll.gateway.protocols.response_requests import (
     ResponseNote,
     asked_logprobs,
     check_input,
-    check_stream_options,
     response_bound,
     response_note,
+    token_bound,
+    wants_stream,
 )
+from modeltoll.gateway.protocols.response_shown import show_logprobs, show_setting
+from modeltoll.gateway.protocols.response_streams import ResponseStream
 from modeltoll.gateway.protocols.strict_json import load_object
 from modeltoll.gateway.protocols.text_inputs import TextProtocol, check_model, only_texts
 from modeltoll.records import Evidence
@@ -45,25 +48,8 @@ def _stripped(note: ResponseNote, asked: int | None, answer: Answer) -> Answer:
     return replace(answer, body=msgspec.json.encode(document))
 
 
-def show_logprobs(holder: dict[str, Any], asked: int | None) -> None:
-    """Leave of a part's or an event's log-probabilities those that the caller asked for; None: none at all."""
-    if holder.get("logprobs") is None:
-        return
-    if asked is None:
-        holder["logprobs"] = []
-    for token in part_logprobs(holder):
-        if isinstance(token, dict) and isinstance(token.get("top_logprobs"), list):
-            token["top_logprobs"] = token["top_logprobs"][:asked]
-
-
-def show_setting(document: dict[str, Any], note: ResponseNote) -> None:
-    """Repeat the number of log-probabilities that the caller asked for, not the gateway's."""
-    if type(document.get("top_logprobs")) is int:
-        document["top_logprobs"] = note.top_logprobs if type(note.top_logprobs) is int else 0
-
-
 class OpenAIResponses(OpenAIErrors, TextProtocol):
-    """``/v1/responses``. A request is one row."""
+    """``/v1/responses``, whole or streamed. A request is one row."""
 
     name = "openai-responses"
     routes = Routes(
@@ -79,11 +65,9 @@ class OpenAIResponses(OpenAIErrors, TextProtocol):
         del content_type
         document = load_object(body)
         check_model(document, service)
-        if document.get("stream"):
-            raise RequestError("streamed answers are not served here; leave 'stream' out")
         check_input(document, service)
         check_tools(document, service)
-        check_stream_options(document)
+        streams = wants_stream(document)
         written = RESPONSE_MEMBERS.read_bytes(document, service)
         asked, note = asked_logprobs(document, service), response_note(document)
         forward = pinned(document, service, SENT) | {"include": [LOGPROBS], "top_logprobs": service.top_logprobs}
@@ -93,7 +77,10 @@ class OpenAIResponses(OpenAIErrors, TextProtocol):
             note=note,
             forward=None if forward == document else encoded_request(forward),
             strip=partial(_stripped, note, asked),
-            answer_bound=response_bound(document, asked),
+            answer_bound=response_bound(document, asked, stream=streams),
+            altered=altered(document, service, SENT),
+            token_bound=partial(token_bound, document, asked) if streams else None,
+            stream=partial(ResponseStream, asked, note, service) if streams else None,
         )
 
     def ask_values(

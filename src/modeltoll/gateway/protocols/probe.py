@@ -44,7 +44,7 @@ class DiscoveredModel:
 
     ``inputs`` are the model's named inputs in its order, where its description lists them. ``json_path`` are the members of
     that section of the settings, ``unmeasured`` members beside the scores that show a label, and ``tolerance`` is what the
-    scores that were seen need; None: the default is enough.
+    scores that were seen need; None: the default is enough. ``batched``: as of ``ServiceDescription``.
     """
 
     model: str
@@ -59,6 +59,7 @@ class DiscoveredModel:
     json_path: tuple[tuple[str, object], ...] = ()
     unmeasured: tuple[str, ...] = ()
     tolerance: float | None = None
+    batched: bool = True
 
     @property
     def setting(self) -> str:
@@ -164,25 +165,25 @@ class _Metadata(msgspec.Struct):
     inputs: list[_Tensor]
 
 
-def described_inputs(metadata: bytes) -> tuple[DeclaredInput, ...]:
+def described_inputs(metadata: bytes, *, batched: bool = True) -> tuple[DeclaredInput, ...]:
     """The inputs in an Open Inference model's description of itself, in its order; empty where it is no such description.
 
-    A width is None where the description leaves a dimension open.
+    A width is None where the description leaves a dimension open. ``batched``: the first dimension is that of the rows.
     """
     try:
         inputs = msgspec.json.decode(metadata, type=_Metadata).inputs
     except (ValueError, RecursionError):  # msgspec.DecodeError is a ValueError
         return ()
+    rows = [(one, one.shape[1:] if batched else one.shape) for one in inputs if one.name and one.shape]
     return tuple(
-        DeclaredInput(one.name, math.prod(one.shape[1:]) if min(one.shape[1:], default=1) > 0 else None, one.datatype)
-        for one in inputs
-        if one.name and one.shape
+        DeclaredInput(one.name, math.prod(shape) if min(shape, default=1) > 0 else None, one.datatype)
+        for one, shape in rows
     )
 
 
-def dimensions_of(metadata: bytes) -> int | None:
+def dimensions_of(metadata: bytes, *, batched: bool = True) -> int | None:
     """How many numbers a row has, by an Open Inference model's description of itself; None where it does not say."""
-    widths = [one.width for one in described_inputs(metadata)]
+    widths = [one.width for one in described_inputs(metadata, batched=batched)]
     return None if None in widths or not widths else sum(width or 0 for width in widths)
 
 

@@ -32,6 +32,7 @@ __all__ = [
     "measured_response",
     "output_items",
     "part_logprobs",
+    "shown_texts",
 ]
 
 _ENDED = (None, "completed", "incomplete")
@@ -227,6 +228,12 @@ def _part_text(part: object) -> str:
     if not isinstance(text, str):
         raise AnswerError("the model server's answer has a part that is not a text, a refusal or reasoning")
     return text
+
+
+def shown_texts(item: dict[str, Any]) -> list[str]:
+    """The texts of an item: of its parts, or the name and the arguments of its call."""
+    texts = [_part_text(part) for part in _parts_of(item)]
+    return [*texts, *(str(item[name]) for name in ("name", "arguments", "input") if item.get(name))]
 
 
 def _shown_bytes(item: dict[str, Any], note: ResponseNote) -> int:

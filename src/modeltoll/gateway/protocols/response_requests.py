@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from modeltoll.errors import RequestError
 from modeltoll.gateway.protocols.chat_requests import check_references, token_bytes
-from modeltoll.gateway.protocols.openai_shape import bounded
+from modeltoll.gateway.protocols.openai_shape import bounded, unbounded
 from modeltoll.gateway.protocols.request_members import RequestMembers, has_value, names
 from modeltoll.gateway.protocols.strict_json import canonical
 
@@ -23,10 +23,11 @@ __all__ = [
     "ResponseNote",
     "asked_logprobs",
     "check_input",
-    "check_stream_options",
     "leaves",
     "response_bound",
     "response_note",
+    "token_bound",
+    "wants_stream",
 ]
 
 LOGPROBS = "message.output_text.logprobs"  # of the member ``include``
@@ -60,6 +61,8 @@ _ITEMS = frozenset(
     ("message", "function_call", "function_call_output", "custom_tool_call", "custom_tool_call_output", "reasoning")
 )
 _NAME_CHARACTERS = 64  # of a name in an error
+_COPIES = 4  # of an answer in its stream, beside the deltas
+_FRAMES = 2048  # of the events around each
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,15 +133,21 @@ def asked_logprobs(document: dict[str, Any], service: ServiceDescription) -> int
     return most if include else None
 
 
-def check_stream_options(document: dict[str, Any]) -> None:
-    """Refuse options of a stream but the one that adds texts of chance, which hide the lengths of events.
+def wants_stream(document: dict[str, Any]) -> bool:
+    """Whether the caller wants a stream.
 
     Raises:
-        RequestError: there is another.
+        RequestError: ``stream`` is neither true nor false, or ``stream_options`` has something else than the option that adds
+            texts of chance, which hide the lengths of events.
     """
-    options = document.get("stream_options")
+    wanted, options = document.get("stream"), document.get("stream_options")
+    if wanted is not None and not isinstance(wanted, bool):
+        raise RequestError("'stream' is not true or false")
+    if has_value(options) and not wanted:
+        raise RequestError("'stream_options' needs 'stream': true")
     if options is not None and (not isinstance(options, dict) or options.keys() - {"include_obfuscation"}):
         raise RequestError("'stream_options' has something else than include_obfuscation; it is not served here")
+    return bool(wanted)
 
 
 def leaves(value: object) -> Iterator[object]:
@@ -170,12 +179,20 @@ def response_note(document: dict[str, Any]) -> ResponseNote:
 
 
 def response_bound(document: dict[str, Any], shown: int | None, *, stream: bool = False) -> int | None:
-    """The length that answers to such a request have at most, in bytes, as ``ParsedRequest.answer_bound``.
-
-    An answer repeats all of its request but the input.
-    """
+    """The length that answers to such a request have at most, in bytes, as ``ParsedRequest.answer_bound``."""
     limit = document.get("max_output_tokens")
     if type(limit) is not int or limit < 1:
         return None
-    repeated = canonical({name: value for name, value in document.items() if name != "input"})
-    return bounded(1, 2 * len(repeated) + limit * token_bytes(shown, stream=stream))
+    return bounded(1, _length(document, shown, limit, stream=stream))
+
+
+def token_bound(document: dict[str, Any], shown: int | None, tokens: int) -> int:
+    """The largest length of a stream of so many tokens, in bytes."""
+    return unbounded(1, _length(document, shown, tokens, stream=True))
+
+
+def _length(document: dict[str, Any], shown: int | None, tokens: int, *, stream: bool) -> int:
+    """An answer repeats all of its request but the input; a stream does so in three events, and has its texts five times."""
+    repeated = 2 * len(canonical({name: value for name, value in document.items() if name != "input"}))
+    whole = repeated + tokens * token_bytes(shown, stream=False)
+    return whole if not stream else _COPIES * (whole + _FRAMES) + tokens * token_bytes(shown, stream=True)

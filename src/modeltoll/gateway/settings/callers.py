@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from modeltoll.gateway.settings.field_types import HashedKey, Person, Proxy, WideIPv4, WideIPv6, each_once
+from modeltoll.gateway.settings.field_types import HashedKey, KeyUrl, Person, Proxy, WideIPv4, WideIPv6, each_once
 from modeltoll.gateway.settings.secret_text import SecretText
 from modeltoll.gateway.settings.served_models import SettingsPart
 
@@ -103,6 +103,15 @@ class JwtSettings(SettingsPart):
         None,
         description="The issuer's public key in PEM or its JWK set; for `HS256` the secret. It is read again when it changes.",
     )
+    key_url: KeyUrl | None = Field(
+        None,
+        description="Address of the issuer's JWK set, instead of `key_file`: `https://`, or `http://` of this machine. It is fetched at the start, every `key_url_seconds`, and when a token names a key that is not known, at most once in 10 s; such a token gets 503 with `Retry-After` meanwhile. Redirects are not followed, and nothing that a token says about keys is. If it does not answer, the keys of the last fetch stay in force for a day.",
+    )
+    key_url_seconds: float = Field(300.0, ge=10, le=86_400, description="Time between two fetches of `key_url`.")
+    key_url_ca_file: Path | None = Field(
+        None,
+        description="Certificates (PEM) of the authorities that the certificate of `key_url` is checked against, in place of the system's.",
+    )
     secret: SecretText | None = Field(
         None,
         min_length=32,
@@ -127,8 +136,14 @@ class JwtSettings(SettingsPart):
 
     @model_validator(mode="after")
     def _one_kind_of_key(self) -> JwtSettings:
-        if (self.key_file is None) == (self.secret is None):
-            raise ValueError("name a key_file, or a secret in MODELTOLL_CALLERS__JWT__SECRET, and not both")
+        if [self.key_file, self.key_url, self.secret].count(None) != 2:
+            raise ValueError(
+                "name a key_file, a key_url, or a secret in MODELTOLL_CALLERS__JWT__SECRET, and no two of them"
+            )
+        if self.key_url is not None and "HS256" in self.algorithms:
+            raise ValueError("HS256 verifies with a secret, which no URL may give away; use key_file or secret")
+        if self.key_url_ca_file is not None and self.key_url is None:
+            raise ValueError("key_url_ca_file is for key_url, which is not set")
         if "HS256" in self.algorithms and len(self.algorithms) > 1:
             raise ValueError(
                 "HS256 cannot be combined with other algorithms: a public key could be taken for its secret"

@@ -30,6 +30,7 @@ __all__ = [
     "Address",
     "HashedKey",
     "HeaderName",
+    "KeyUrl",
     "ListenAddresses",
     "ModelName",
     "Origin",
@@ -109,6 +110,17 @@ def _upstream_url(text: str) -> str:
     return text
 
 
+def _key_url(text: str) -> str:
+    host = r"[^/\s?#@]+"
+    here = r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?"
+    if not re.fullmatch(rf"(https://{host}|http://{here})(/[^\s?#]*)?(\?[^\s#]*)?", text):
+        raise ValueError(
+            "is not an https:// address without user and fragment; http:// is for this machine alone, because who can change "
+            "the keys on their way can be any caller"
+        )
+    return text
+
+
 def _origin(text: str) -> str:
     if text != "*" and not re.fullmatch(r"https?://[^/\s?#@*]+", text):
         raise ValueError("is not an origin such as https://app.example.org, without a path; '*' stands for all of them")
@@ -159,6 +171,7 @@ def _header_name(text: str) -> str:
 
 Address = Annotated[str, AfterValidator(_address)]
 ListenAddresses = Annotated[str | tuple[str, ...], BeforeValidator(_listen)]
+KeyUrl = Annotated[str, AfterValidator(_key_url)]
 UpstreamUrl = Annotated[str, AfterValidator(_upstream_url)]
 HeaderName = Annotated[str, AfterValidator(_header_name)]
 Origin = Annotated[str, AfterValidator(_origin)]

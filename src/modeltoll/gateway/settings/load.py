@@ -36,7 +36,13 @@ def _anchored(document: dict[str, Any], folder: Path) -> dict[str, Any]:
     tokens = callers.get("jwt") if isinstance(callers, dict) else None
     upstream = document.get("upstream")
     files = [(upstream, name) for name in ("api_key_file", "ca_file", "client_certificate", "client_key")]
-    files += [(document, "profile"), (callers, "key_file"), (tokens, "key_file"), (operation, "audit_file")]
+    files += [
+        (document, "profile"),
+        (callers, "key_file"),
+        (tokens, "key_file"),
+        (tokens, "key_url_ca_file"),
+        (operation, "audit_file"),
+    ]
     for holder, member in files:
         if isinstance(holder, dict) and isinstance(holder.get(member), str):
             holder[member] = str(folder / holder[member])

@@ -21,11 +21,11 @@ from modeltoll.ledger.from_url import ledger_spec, open_ledger
 from modeltoll.pricing.conformal_tariff import ConformalTariff
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
     from modeltoll.gateway.assembly.gateway import Gateway
     from modeltoll.gateway.core.gate import Gate
-    from modeltoll.gateway.protocols.protocol import DeclaredInput
+    from modeltoll.gateway.protocols.protocol import ServiceDescription
     from modeltoll.gateway.settings.gateway import Settings
     from modeltoll.gateway.setup.row_requests import RowsOfFile
     from modeltoll.gateway.upstream.upstream import Upstream
@@ -167,7 +167,7 @@ async def _measured(upstream: Upstream, gate: Gate, check: RouteCheck, rows: Row
         return _with_fault(check, f"the model server is not ready: {served_model.ready_path} has status {ready.status}")
     described = served_model.metadata_path
     metadata = b"" if described is None else (await upstream.fetch(described)).body
-    if fault := _other_inputs(served_model.service.inputs, described_inputs(metadata)):
+    if fault := _other_inputs(served_model.service, metadata):
         return _with_fault(check, fault)
     with plugin_exceptions(served_model):
         if rows is None:
@@ -197,8 +197,9 @@ async def _measured(upstream: Upstream, gate: Gate, check: RouteCheck, rows: Row
     return replace(check, leaks=means, price_seconds=price)
 
 
-def _other_inputs(declared: Sequence[DeclaredInput], described: Sequence[DeclaredInput]) -> str:
+def _other_inputs(service: ServiceDescription, metadata: bytes) -> str:
     """How the settings' inputs differ from those of the model's metadata; empty where they do not, or one says nothing."""
+    declared, described = service.inputs, described_inputs(metadata, batched=service.batched)
     if not declared or not described:
         return ""
     theirs = {one.name: one for one in described}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from modeltoll.errors import ModeltollError
 from modeltoll.gateway.protocols.probe import DiscoveredModel, Probe
 from modeltoll.gateway.protocols.registry import PROTOCOLS
-from modeltoll.gateway.setup.openapi_services import service_at
+from modeltoll.gateway.setup.openapi_services import service_at, services
 from modeltoll.plugins import resolve
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DiscoveredModel", "NothingDiscovered", "discover", "discover_at"]
 
+_SHOWN = 5  # services that are named
 _LOG = logging.getLogger("modeltoll.gateway")
 
 
@@ -47,6 +48,12 @@ async def discover(upstream: Upstream, model: str | None) -> tuple[DiscoveredMod
             continue
         if found:
             return found
+    if paths := await services(Probe(upstream)):
+        options = " or ".join(f"--path {path}" for path in paths[:_SHOWN])
+        raise NothingDiscovered(
+            "the server names no model in a protocol that is known here; "
+            f"its /openapi.json describes JSON of its own: say which service the model is, with {options}"
+        )
     if model is None:
         raise NothingDiscovered(
             "the server names no model in a protocol that is known here; if it has one, name it: --model"

@@ -16,13 +16,21 @@ from modeltoll.leak.scores import TOLERANCE, needed_tolerance
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["service_at"]
+__all__ = ["service_at", "services"]
 
 _READY = ("/health", "/healthz", "/health/ready", "/ready", "/readyz", "/ping", "/livez", "/", "/openapi.json")
 _LABELS_PATH = "/predict"  # of the protocol labels
 _MANY_LABELS = 10_000
 _DEPTH = 8
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+async def services(probe: Probe) -> tuple[str, ...]:
+    """The paths that ``/openapi.json`` says take JSON by POST; nothing is sent to them."""
+    paths = member_at(await probe.get("/openapi.json"), "paths")
+    listed = paths.items() if isinstance(paths, dict) else ()
+    taking = ("post", "requestBody", "content", "application/json")
+    return tuple(path for path, methods in listed if member_at(methods, *taking) is not None and "{" not in path)
 
 
 async def service_at(probe: Probe, path: str, model: str | None) -> DiscoveredModel | None:

@@ -29,7 +29,9 @@ def sample_requests(served_model: ServedModel, metadata: bytes, count: int = 64)
         return [json.dumps({**named, **spec.sample}).encode()]
     widths = [declared.width for declared in served_model.service.inputs]
     declared = 0 if None in widths else sum(width or 0 for width in widths)
-    dimensions = declared or dimensions_of(metadata) or len(widths)  # a column of a data frame is one number
+    dimensions = (
+        declared or dimensions_of(metadata, batched=served_model.service.batched) or len(widths)
+    )  # a column of a data frame is one number
     if not dimensions and spec.json_path and (ask := getattr(served_model.protocol, "ask_values", None)):
         return [ask((), [[SAMPLE_TEXT]], metadata, served_model.service)]
     if not dimensions:

@@ -46,6 +46,7 @@ _MEASURES = {
 _LOGPROBS = """\
     # Log-probabilities of the model itself, whatever the temperature (vLLM and llama.cpp by default), are
     # output: {kind: tokens, logprobs: raw}. Others are tempered, the default: then the temperature must be 1."""
+_UNSEEN, _OUTPUT_KINDS = "no answer was seen", " (probabilities, logits or labels)"
 _KINDS = """\
     # Who is honest? Kinds of honest callers are given to the calibration, and to fit-novelty: `--kinds table` for tables
     # (jitter,missing,scale), `--kinds photo` for images (blur,dark,noise,...), `--kind night=night.npy` for rows of your own"""
@@ -73,11 +74,13 @@ def _model(find: DiscoveredModel) -> Iterator[str]:
     yield "    mode: shadow                # measures and logs, charges nothing. Then: calibrate, and enforce"
     yield f"    tariff: {_plain(name + '.tariff.json')}   # made by: modeltoll calibrate FILE --from-ledger (or --inputs)"
     if find.guessed:
-        yield f"    # NOT SURE: {find.guessed} (probabilities, logits or labels)"
+        yield f"    # NOT SURE: {find.guessed}{_OUTPUT_KINDS if find.guessed.startswith(_UNSEEN) else ''}"
     if find.inputs:
         yield f"    inputs: [{', '.join(map(_input, find.inputs))}]   # in the order of the measures' private data"
     elif spec.named_inputs:
         yield "    # inputs: [{name: x, width: 4}]   # which inputs the model reads, in their order; the server does not say it"
+    if not find.batched:
+        yield "    batched: false              # the model has no dimension of rows: a request is one row"
     yield from _answer_lines(find)
     if find.kind == TOKENS:
         yield _LOGPROBS
