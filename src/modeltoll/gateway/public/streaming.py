@@ -33,7 +33,8 @@ class EarlyHead:
     """The head of a 402, and white space before its body, while a priced stream is collected.
 
     So no limit for idle connections strikes. Nothing is sent until ``period`` seconds after the first event, and then at whole
-    multiples of ``period`` after the request: neither the time nor the number of the bytes tells when the first event came.
+    multiples of ``period`` after the request: the time and the number of the bytes tell in which period the first event came,
+    and no more than the end of the response tells of its last one.
     """
 
     def __init__(self, send: Send, realm: str, period: float) -> None:
