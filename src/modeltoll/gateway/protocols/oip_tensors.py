@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BROKEN",
     "DIMENSIONS",
+    "MOST_TEXTS",
     "NUMERIC",
     "TEXT",
     "BinaryTail",
@@ -43,6 +44,7 @@ __all__ = [
 
 DIMENSIONS = 32  # of a tensor
 TEXT = "BYTES"
+MOST_TEXTS = 1 << 18  # of a tensor of a request: each takes a microsecond, however short it is
 
 _Kinds = dict[str, np.dtype[Any]]
 _WHOLE: _Kinds = {
@@ -141,6 +143,8 @@ def read_rows(data: object, datatype: str, shape: tuple[int, ...]) -> TensorRows
     """
     rows = shape[0]
     if datatype == TEXT:
+        if math.prod(shape) > MOST_TEXTS:
+            raise ValueError(f"holds more than {MOST_TEXTS} texts")
         items = texts(data, shape)
         width = len(items) // rows
         return TensorRows([packed_texts(items[i : i + width]) for i in range(0, len(items), width)], None)
