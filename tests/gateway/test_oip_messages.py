@@ -23,6 +23,7 @@ from modeltoll.gateway.protocols.oip_conversions import (
     message_of_request,
 )
 from modeltoll.gateway.protocols.oip_grpc import OpenInferenceGrpc
+from modeltoll.gateway.protocols.oip_tensors import MOST_TEXTS
 from modeltoll.gateway.protocols.protocol import ServiceDescription
 from modeltoll.records import Answer
 
@@ -113,6 +114,17 @@ def test_values_that_their_datatype_does_not_hold_are_refused(datatype, field, v
     message = request(datatype, (1, 1))
     getattr(message.inputs[0].contents, field).append(value)
     with pytest.raises(RequestError):
+        GRPC.read(message.SerializeToString(), SERVICE)
+
+
+@pytest.mark.parametrize("typed_contents", [True, False])
+def test_texts_are_bounded_in_number_for_each_takes_time(typed_contents):
+    message = request("BYTES", (1, MOST_TEXTS + 1))
+    if typed_contents:
+        message.inputs[0].contents.bytes_contents.extend([b""] * (MOST_TEXTS + 1))
+    else:
+        message.raw_input_contents.append(bytes(4 * (MOST_TEXTS + 1)))
+    with pytest.raises(RequestError, match="texts"):
         GRPC.read(message.SerializeToString(), SERVICE)
 
 

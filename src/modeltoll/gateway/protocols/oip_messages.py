@@ -12,7 +12,7 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 from modeltoll.errors import AnswerError, RequestError
 from modeltoll.gateway.protocols.oip import OipAnswer, OipTensor
 from modeltoll.gateway.protocols.oip_requests import SIZE
-from modeltoll.gateway.protocols.oip_tensors import NUMERIC, TEXT, BinaryTail, packed_texts
+from modeltoll.gateway.protocols.oip_tensors import MOST_TEXTS, NUMERIC, TEXT, BinaryTail, packed_texts
 from modeltoll.open_inference_messages import ModelInferRequest, ModelInferResponse
 
 if TYPE_CHECKING:
@@ -57,6 +57,8 @@ def request_document(message: Any) -> tuple[dict[str, Any], BinaryTail]:
         RequestError: its values are not where its datatypes say, or a parameter has no value.
     """
     try:
+        if any(len(tensor.contents.bytes_contents) > MOST_TEXTS for tensor in message.inputs):
+            raise ValueError(f"has an input of more than {MOST_TEXTS} texts")  # noqa: TRY301  one of several faults
         raws = _raw_contents(message.inputs, message.raw_input_contents)
         inputs = [
             {**_described(tensor), "parameters": _sized(tensor, raw)}
