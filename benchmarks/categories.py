@@ -8,7 +8,8 @@ is scikit-learn's gradient boosting with categorical columns, which predicts the
 fitted with the kinds ``jitter,missing,scale``, are priced; 12,000 diamonds calibrate, and rho0 is raised as ``calibrate`` does.
 Then each honest caller draws 20,000 rows with replacement from diamonds that were not used before: all of them, those of one
 predicted cut, one colour, one clarity, large and small ones, those of each declared kind, mixtures. *Declared* are all traffic,
-predicted classes, the kinds, and their mixtures; colours, clarities and sizes are callers of whom the operator knows nothing.
+predicted classes, the kinds, and their mixtures; colours, clarities and sizes are callers of whom the operator knows nothing, but in
+the last columns, where three of them are kinds of their own, made of the calibration's rows.
 Strangers send 5,000 rows: columns shuffled and noise, of families that the operator knows, or not. Rows are priced as in the bench.
 """
 
@@ -56,6 +57,7 @@ PRIVATE, CALIBRATION, KNOWN_STRANGERS = 25_000, 12_000, 1_000
 FURTHER, STOLEN = 20_000, 5_000
 KINDS = "jitter,missing,scale"
 FAMILIES = (SHUFFLED_COLUMNS, NOISE)
+OWN_KINDS = ("clarity IF", "clarity missing", "below 0.3 carat")
 MISSING = 0.05
 GATE_SECONDS = 1.03e-3  # own_p50_ms of results/benchmarks/bench_gateway.json
 
@@ -133,6 +135,25 @@ def samples(measured, rows, rng):
     return FitSamples(measured.leaks(rows), tuple(kinds), tuple(strangers))
 
 
+def specialists(rows):
+    """Which rows (n,) belong to each caller of whom the operator knows nothing: one colour, one clarity, a size."""
+    found = {f"colour {name}": rows[:, COLOUR] == code for code, name in enumerate(COLOURS)}
+    found |= {f"clarity {name}": rows[:, CLARITY] == code for code, name in enumerate(CLARITIES)}
+    found["clarity missing"] = np.isnan(rows[:, CLARITY])
+    return found | {"above 2 carat": rows[:, CARAT] > 2.0, "below 0.3 carat": rows[:, CARAT] < 0.3}
+
+
+def with_own_kinds(fitted_to, rows):
+    """The same, and the calibration's rows of each caller in ``OWN_KINDS`` as a further kind."""
+    of = specialists(rows)
+    honest = fitted_to.honest
+    own = [
+        KindSample(name, DECLARED, replace(honest, values=honest.values[of[name]], classes=honest.classes[of[name]]))
+        for name in OWN_KINDS
+    ]
+    return replace(fitted_to, kinds=(*fitted_to.kinds, *own))
+
+
 def calibrated(fitted_to, costs):
     """The tariff, with rho0 raised until the rehearsal suspects no honest kind."""
     fit = fit_with_rows_held_back(
@@ -160,11 +181,7 @@ def honest_callers(measured, rows, rng):
         yield f"kind {name}", True, draw_rows(each, FURTHER, rng)
     yield "mixture of kinds", True, mixed_rows([traffic, *changed.values()], FURTHER, rng)
     yield "switching kinds", True, switching_rows([traffic, *changed.values()], FURTHER, rng)
-    parts = {f"colour {name}": rows[:, COLOUR] == code for code, name in enumerate(COLOURS)}
-    parts |= {f"clarity {name}": rows[:, CLARITY] == code for code, name in enumerate(CLARITIES)}
-    parts["clarity missing"] = np.isnan(rows[:, CLARITY])
-    parts |= {"above 2 carat": rows[:, CARAT] > 2.0, "below 0.3 carat": rows[:, CARAT] < 0.3}
-    for name, chosen in parts.items():
+    for name, chosen in specialists(rows).items():
         yield name, False, draw_rows(traffic[chosen], FURTHER, rng)
 
 
@@ -196,6 +213,7 @@ def study(undefended, seed):
     tariffs = {
         "known": calibrated(fitted_to, costs),
         "unknown": calibrated(replace(fitted_to, strangers=()), costs),
+        "known, own kinds": calibrated(with_own_kinds(fitted_to, calibration), costs),
     }
     honest = []
     for name, declared, sent in honest_callers(measured, further, rng):

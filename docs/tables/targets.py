@@ -85,9 +85,9 @@ def bench_thief_targets(dataset: str) -> str:
     return table(["images", "evasion", "target", *(TOLL_TITLES[toll] for toll in _SHOWN), "met"], rows, 2)
 
 
-_MILD = tuple(name for name in UNDECLARED if name != "other digits")
+_MILD = ("jpeg", "gamma", "motion", "shrunk")
 _DRAWN = "100,000 rows"
-_HONEST = {  # title: (workloads, the greatest ratio)
+_HONEST = {  # title: (workloads, the greatest ratio, or None where nothing was aimed at)
     "all traffic": ((ORDINARY,), 2.0),
     "all traffic, 100,000 rows": ((_DRAWN,), 2.0),
     "the worst declared kind": (("rare class", *DECLARED), 2.5),
@@ -97,7 +97,8 @@ _HONEST = {  # title: (workloads, the greatest ratio)
         tuple(f"{_DRAWN}, {name}" for name in ("rare class", *DECLARED, "switching kinds")),
         2.5,
     ),
-    "the worst mild shift that was not declared": (_MILD, 2.5),
+    f"the worst of {', '.join(_MILD)}, not declared": (_MILD, 2.5),
+    "the worst other kind that was not declared": (tuple(name for name in UNDECLARED if name not in _MILD), None),
 }
 
 
@@ -119,8 +120,9 @@ def bench_honest_targets(dataset: str) -> str:
             suspects = [one["workload"].removeprefix(f"{_DRAWN}, ") for one in ours if one.mean("suspected")]
             name = f", {worst['workload'].removeprefix(f'{_DRAWN}, ')}" if len(names) > 1 else ""
             cells += [f"{times(worst.mean('ratio'))}{name}", ", ".join(suspects) or "none"]
-            if toll == CONFORMAL:
+            if toll == CONFORMAL and most is not None:
                 met = "yes" if (worst.mean("ratio") or 0.0) <= most and not suspects else "no"
-        rows.append([title, f"at most {times(most)}, unsuspected", *cells, met])
+        aim = _NONE if most is None else f"at most {times(most)}, unsuspected"
+        rows.append([title, aim, *cells, met])
     head = [cell for toll in _SHOWN for cell in (TOLL_TITLES[toll], "suspected")]
     return table(["honest caller", "target", *head, "met"], rows, 2)
