@@ -4,7 +4,8 @@
 
 Commands and files are taken from ``docs/tutorials/three-servers.md`` and nothing is done by hand. ``--modeltoll`` is what pip
 installs where the page says modeltoll, this checkout otherwise. ``--venvs`` has the page's environments ready, by their names, and
-nothing is installed then. The ports 8000, 8080 and 9090 must be free. It ends with an error where a command fails, a call pays
+nothing is installed then. The ports 8000, 8080 to 8082 and 9090 must be free. With ``--only``, the
+other parts of a result that is there stay in it. It ends with an error where a command fails, a call pays
 nothing, a command was left out, or a part takes more than ten minutes although the machine has no other work. ``processor_seconds``
 are those of all commands and servers of a part, which other work hardly changes.
 """
@@ -17,6 +18,7 @@ import os
 import platform
 import re
 import resource
+import socket
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
@@ -24,6 +26,7 @@ from pathlib import Path
 from walk_quickstart import ROOT, TOLL_HOUSE, Walk
 
 PAGE = ROOT / "docs" / "tutorials" / "three-servers.md"
+PORTS = (8000, 8080, 8081, 8082, 9090)  # two of them are MLServer's, beside its 8000
 MOST_SECONDS = 600.0  # that a part may take, as the page says
 _VENV = re.compile(r"python3 -m venv (\S+)")
 PARTS = {  # heading: what starts the model server, and where it says that it is ready
@@ -87,6 +90,20 @@ def walk(folder: Path, modeltoll: str, heading: str, venvs: Path | None) -> dict
     }
 
 
+def check_free() -> None:
+    """Raises SystemExit where a port of the page is taken: the walk would talk to somebody else's server."""
+    for port in PORTS:
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError as error:
+            raise SystemExit(f"port {port} is taken: {error.strerror}") from None
+
+
+def earlier(path: Path) -> dict[str, dict]:
+    """The parts in a result of an earlier run, which stay where they are not run again."""
+    return {part["part"]: part for part in json.loads(path.read_text())["parts"]} if path.exists() else {}
+
+
 def main() -> None:
     """Parse, walk, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -97,18 +114,19 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     chosen = [heading for number, heading in enumerate(PARTS, 1) if given.only is None or number in given.only]
-    found = []
+    check_free()
+    found = earlier(given.json) if given.only and given.json else {}
     with tempfile.TemporaryDirectory() as temporary:
         for heading in chosen:
             folder = (given.work or Path(temporary)).resolve() / heading.partition(" ")[0].strip(",").lower()
             folder.mkdir(parents=True)
-            found.append(walk(folder, given.modeltoll, heading, given.venvs))
+            found[heading] = walk(folder, given.modeltoll, heading, given.venvs)
     document = {
         "command": "python benchmarks/walk_servers.py",
         "machine": f"{os.cpu_count()} cores, {platform.machine()}",
         "installed": given.venvs is None,
         "load_average": round(os.getloadavg()[2], 1),
-        "parts": found,
+        "parts": [found[heading] for heading in PARTS if heading in found],
     }
     text = json.dumps(document, indent=2) + "\n"
     print(text, end="")
