@@ -43,6 +43,7 @@ from modeltoll.pricing.calibration_file import load_calibration
 
 SIZES = DataSizes(honest=40, pictures=16, noise=16)
 BUDGET = 6.0  # seconds of work that each caller does
+UNSEEN = 800  # rows of the calibration
 CALLERS, ROUNDS = 32, 4
 OUTPUT = "predict_proba"
 
@@ -228,7 +229,7 @@ def study(work):
     data = DATA_LOADERS["digits"](SIZES, None, np.random.default_rng(0))
     np.savez(run.folder / "private.npz", x=data.private_x, y=data.private_y)
     np.save(run.folder / "private.npy", data.private_x)
-    np.save(run.folder / "unseen.npy", data.calibration)
+    np.save(run.folder / "unseen.npy", data.calibration[:UNSEEN])
     rows = {"honest": data.honest, "pictures": data.pictures, "noise": data.noise}
     report_step("install")
     run.install()

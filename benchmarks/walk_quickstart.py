@@ -56,6 +56,10 @@ class Walk:
             raise SystemExit(f"the next command of the page is {command!r}, not the expected one")
         return command
 
+    def skip(self, contains: str) -> str:
+        """The page's next command, which is not run."""
+        return self._next(contains)
+
     @contextmanager
     def _timed(self, what: str) -> Iterator[None]:
         print(what, file=sys.stderr, flush=True)

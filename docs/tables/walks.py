@@ -19,9 +19,12 @@ _STEPS = {
 def walks() -> str:
     """The seconds of each part, in all and by step, and what the two calls paid."""
     found = read("benchmarks/walk_servers")
-    head = ["server", "in all", *_STEPS.values(), "starting", "paid by the calls"]
+    head = ["server", "in all", *_STEPS.values(), "starting", "processor", "paid by the calls"]
     lines = [_line(part) for part in found["parts"]]
-    note = f"Seconds. `{found['command']}`; {found['machine']}, load average {found['load_average']:.1f}."
+    loads = [part["load_average"] for part in found["parts"]]
+    note = f"Seconds. `{found['command']}`; {found['machine']}, load average {min(loads):.0f} to {max(loads):.0f}."
+    if not found["installed"]:
+        note += " The environments were there before."
     return table(head, lines) + f"\n{note}\n"
 
 
@@ -33,10 +36,11 @@ def _line(part: dict) -> list[str]:
         if kind is not None:
             seconds[kind] += step["seconds"]
     paid = " and ".join(f"{each:.3f}" for each in part["paid_seconds"])
+    times = (*seconds.values(), part["processor_seconds"])
     return [
         part["part"].partition(",")[0].split()[0],
         f"{part['seconds']:.0f}",
-        *(f"{each:.1f}" for each in seconds.values()),
+        *(f"{each:.1f}" for each in times),
         paid,
     ]
 
