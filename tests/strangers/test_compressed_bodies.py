@@ -113,7 +113,9 @@ def test_what_cannot_be_read_is_refused_and_passes_as_it_is_in_shadow_mode(setup
     assert server.seen == [(encoding, body)]
 
 
-@pytest.mark.parametrize(("encoding", "packed"), [("br", b"\x0b\x02\x80abc"), ("gzip, gzip", gzip.compress(b"abc", mtime=0))])
+@pytest.mark.parametrize(
+    ("encoding", "packed"), [("br", b"\x0b\x02\x80abc"), ("gzip, gzip", gzip.compress(b"abc", mtime=0))]
+)
 def test_an_answer_that_is_compressed_in_another_way_is_released_in_shadow_mode_alone(setup, server, encoding, packed):
     _, gate, passing = setup
     server.headers, server.answer = {"content-encoding": encoding}, packed
