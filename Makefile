@@ -36,10 +36,12 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/python $(PYTEST) -m 'not torch and not strangers'
 
-# Real servers from Debian around the gateway: nginx, installed where it is not there and we are root. Without it this fails.
+# Real servers from Debian around the gateway: nginx, Redis and PostgreSQL (both with TLS), installed where one is not there and we
+# are root. Without them this fails.
 strangers: $(READY)
-	@command -v nginx /usr/sbin/nginx >/dev/null || [ "$$(id -u)" != 0 ] || { apt-get update -qq \
-	  && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nginx-light; }
+	@(command -v nginx || command -v /usr/sbin/nginx) >/dev/null && command -v redis-server >/dev/null \
+	  && ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || [ "$$(id -u)" != 0 ] || { apt-get update -qq \
+	  && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nginx-light redis-server postgresql; }
 	$(BIN)/python -m pytest -m strangers
 
 # The same tests, with the lines counted that they reach outside of the bench; fails below pyproject's fail_under.

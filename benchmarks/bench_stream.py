@@ -1,12 +1,12 @@
 """Time to the first and to the last event of a streamed chat: from the model server itself, in shadow mode, and enforced.
 
-    python benchmarks/bench_stream.py [--repetitions 15] [--lines 10] [--pace-ms 20] [--unit-ms 20] [--json FILE]
+    python benchmarks/bench_stream.py [--repetitions 15] [--lines 10] [--pace-ms 20] [--json FILE]
 
 A stand-in for a model server makes an event of one token every ``--pace-ms``, ten a line. Gateways with the memory ledger
-stand before it, one in shadow mode and one that enforces; model server, gateways and client are processes of their own on
-one machine. One client at a time asks, and the three take turns. Times are medians of milliseconds since the request was sent;
+stand before it, one in shadow mode and one that enforces; an average honest answer costs as much work as the stream takes
+without a gateway. Model server, gateways and client are processes of their own on one machine. One client at a time asks, and the three take turns. Times are medians of milliseconds since the request was sent;
 ``largest_first_ms`` is the largest. ``work_ms`` is the median of the expected work of the tolls. The last row is one stream that
-takes longer than the gateway is silent: its client has the read timeout of httpx, 5 s.
+takes longer than the gateway is silent, 25 s; its client has the read timeout of httpx, 5 s.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from modeltoll.testing.chat_server import CHAT_PATH, chat_server
 
 MODEL, KEY = "chat", "a-key-for-the-benchmark"
 MODES = ("shadow", "enforce")
+TOKENS = 10  # of a line
 SLOW_SECONDS = 25.0  # of the stream that is longer than the gateway is silent
 HIGHEST_LEAK = 400.0  # nats, of the honest rows of the calibration
 
@@ -49,14 +50,17 @@ def serve(port, pace_ms, lines):
     uvicorn.run(chat_server(pace_ms / 1000, lines), port=port, log_level="critical", access_log=False, lifespan="off")
 
 
-def write_settings(folder, mode, upstream, unit_ms):
+def write_settings(folder, mode, upstream, seconds):
     """Write the settings and the tariff of one gateway; returns the settings file, its port and its admin port."""
     leaks = Leaks(("tokens",), HIGHEST_LEAK * np.random.default_rng(0).random((1000, 1)))
-    save_calibration(
-        fit_calibration(MODEL, leaks, RowCosts(unit_ms / 1000, unit_ms / 1000)), folder / "chat.tariff.json"
-    )
+    save_calibration(fit_calibration(MODEL, leaks, RowCosts(undefended_seconds=seconds)), folder / "chat.tariff.json")
     port, admin = free_port(), free_port()
-    model = {"protocol": "openai-chat", "output": {"kind": "tokens"}, "measures": [{"name": "tokens"}], "mode": mode}
+    model = {
+        "protocol": "openai-chat",
+        "output": {"kind": "tokens", "logprobs": "raw"},
+        "measures": [{"name": "tokens"}],
+        "mode": mode,
+    }
     document = {
         "listen": f"127.0.0.1:{port}",
         "admin": f"127.0.0.1:{admin}",
@@ -71,7 +75,7 @@ def write_settings(folder, mode, upstream, unit_ms):
 
 
 @contextlib.contextmanager
-def addresses(folder, pace_ms, lines, unit_ms):
+def addresses(folder, pace_ms, lines):
     """Run the model server and the gateways; yields their addresses by mode."""
     with contextlib.ExitStack() as stack:
         port = free_port()
@@ -81,7 +85,7 @@ def addresses(folder, pace_ms, lines, unit_ms):
         stack.callback(process.terminate)
         found = {"direct": f"http://127.0.0.1:{port}"}
         for mode in MODES:
-            settings, gate, admin = write_settings(folder, mode, found["direct"], unit_ms)
+            settings, gate, admin = write_settings(folder, mode, found["direct"], TOKENS * lines * pace_ms / 1000)
             log = folder / f"{mode}.log"
             stack.enter_context(serving(["modeltoll", "serve", str(settings)], f"http://127.0.0.1:{admin}/livez", log))
             found[mode] = f"http://127.0.0.1:{gate}"
@@ -144,10 +148,10 @@ def run(arguments):
     rows = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        with addresses(folder, arguments.pace_ms, arguments.lines, arguments.unit_ms) as urls:
+        with addresses(folder, arguments.pace_ms, arguments.lines) as urls:
             rows += measure(urls, arguments.repetitions)
-        pace_ms = 1000 * SLOW_SECONDS / (10 * arguments.lines)
-        with addresses(folder, pace_ms, arguments.lines, arguments.unit_ms) as urls:
+        pace_ms = 1000 * SLOW_SECONDS / (TOKENS * arguments.lines)
+        with addresses(folder, pace_ms, arguments.lines) as urls:
             purse = Purse(max_seconds=600.0)
             with timed_client(purse) as client:
                 times, events = stream(client, urls["enforce"])
@@ -161,7 +165,6 @@ def main():
     parser.add_argument("--repetitions", type=int, default=15, help="streams of each way")
     parser.add_argument("--lines", type=int, default=10, help="lines of ten tokens in an answer")
     parser.add_argument("--pace-ms", type=float, default=20.0, help="time between two events of the model server")
-    parser.add_argument("--unit-ms", type=float, default=20.0, help="work of an average honest answer")
     parser.add_argument("--json", metavar="FILE", help="also write the result; - for standard output alone")
     parser.add_argument("--serve", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -171,7 +174,7 @@ def main():
     rows = run(arguments)
     result = {
         "command": f"python benchmarks/bench_stream.py --repetitions {arguments.repetitions} --lines {arguments.lines} "
-        f"--pace-ms {arguments.pace_ms:g} --unit-ms {arguments.unit_ms:g}",
+        f"--pace-ms {arguments.pace_ms:g}",
         "machine": platform.machine(),
         "python": platform.python_version(),
         "cores": os.cpu_count(),

@@ -53,7 +53,7 @@ EXPECTED = {
     grpc.StatusCode.ABORTED,
 }
 METHODS = (messages.SERVER_LIVE, messages.MODEL_READY, messages.MODEL_METADATA, messages.SERVER_METADATA)
-TEXTS = ("", "m", "m2", "x", "FP32", "BYTES", "BF16", "../m", "m/infer", "\u0000", "toll", SECRET, "n" * 300)
+TEXTS = ("", "m", "m2", "x", "FP32", "BYTES", "BF16", "../m", "m/infer", "\u0000", "toll", "secret", "n" * 300)
 PIECES = (
     b"\x0a\x00",
     b"\xff" * 10,

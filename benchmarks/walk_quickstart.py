@@ -29,23 +29,24 @@ PAGE = ROOT / "docs" / "tutorials" / "quickstart.md"
 MODEL_SERVER, TOLL_HOUSE = "http://127.0.0.1:8000/v2/health/ready", "http://127.0.0.1:9090/readyz"
 START_SECONDS = 120.0  # seconds that a server may take to start
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_FILE = re.compile(r"# (\S+\.py): (.+)\n")
+_FILE = re.compile(r"# (\S+\.py)(?:: (.+))?\n")
+_ASSIGNMENTS = re.compile(r"(?:[A-Z]+=\S+ )*")
 _PAID = re.compile(r"paid ([\d.]+) s of")
 
 
 class Walk:
-    """A folder, the page, and the steps so far: what was done and how many seconds it took."""
+    """A folder, the text of a page, and the steps so far: what was done and how many seconds it took."""
 
-    def __init__(self, folder: Path, modeltoll: str) -> None:
+    def __init__(self, folder: Path, modeltoll: str, page: str) -> None:
         self._folder, self._modeltoll = folder, modeltoll
         self._left: list[str] = []
         self.steps: list[dict] = []
-        for language, text in _BLOCK.findall(PAGE.read_text()):
+        for language, text in _BLOCK.findall(page):
             if language == "console":
                 self._left += [line[2:] for line in text.splitlines() if line.startswith("$ ")]
             elif named := _FILE.match(text):
                 (folder / named[1]).write_text(text)
-                self._left.append(named[2])
+                self._left += [named[2]] if named[2] else []
         self._left = list(dict.fromkeys(self._left))
 
     def _next(self, contains: str) -> str:
@@ -54,6 +55,10 @@ class Walk:
         if contains not in command:
             raise SystemExit(f"the next command of the page is {command!r}, not the expected one")
         return command
+
+    def skip(self, contains: str) -> str:
+        """The page's next command, which is not run."""
+        return self._next(contains)
 
     @contextmanager
     def _timed(self, what: str) -> Iterator[None]:
@@ -89,9 +94,13 @@ class Walk:
     def running(self, contains: str, ready: str) -> Iterator[None]:
         """Run one command in the background; the block starts when it is ready."""
         command = self._next(contains)
-        log = self._folder / f"{Path(command.split()[0]).name}.log"
+        assignments = _ASSIGNMENTS.match(command)[0]
+        program = command.removeprefix(assignments)
+        log = self._folder / f"{Path(program.split()[0]).name}.log"
         with log.open("w") as output:
-            server = subprocess.Popen(["bash", "-c", f"exec {command}"], cwd=self._folder, stdout=output, stderr=output)
+            server = subprocess.Popen(
+                ["bash", "-c", f"{assignments}exec {program}"], cwd=self._folder, stdout=output, stderr=output
+            )
             try:
                 with self._timed(f"{command} (until it is ready)"):
                     _await(server, ready, log)
@@ -114,8 +123,8 @@ class Walk:
         command = self._next(contains)
         with self._timed(command):
             for _ in range(30):
-                if found := _PAID.search(output := self._output(command)):
-                    return float(found[1])
+                if found := _PAID.findall(output := self._output(command)):
+                    return round(sum(map(float, found)), 3)
                 time.sleep(0.5)
         raise SystemExit(f"{command} pays nothing:\n{output}")
 
@@ -139,7 +148,7 @@ def _await(server: subprocess.Popen, url: str, log: Path) -> None:
 
 def walk(folder: Path, modeltoll: str) -> dict:
     """The page from its first command to its last."""
-    way = Walk(folder, modeltoll)
+    way = Walk(folder, modeltoll, PAGE.read_text())
     with ExitStack() as servers:
         way.run("pip install mlserver")
         way.run("pip install 'modeltoll")

@@ -27,6 +27,7 @@ from typer.testing import CliRunner
 from modeltoll import __version__, wire
 from modeltoll.cli import app, call_proxy
 from modeltoll.cli.terminal import Stages
+from modeltoll.client.purse import Payment
 from modeltoll.pricing.calibration import NEW_ACCOUNT_QUERIES
 from modeltoll.puzzle import benchmark, seal
 from modeltoll.puzzle.counter import Sha256Counter
@@ -126,6 +127,7 @@ def test_standard_output_is_the_answer(server):
     result = call(server.url + "/toll", stdin=b'{"inputs": []}')
     assert (result.exit_code, result.stdout_bytes) == (0, BODY)
     assert "of sha256 for 3 rows" in result.stderr
+    assert len(result.stderr.splitlines()) == 1  # no time that would be the server's
     headers, body = server.requests_seen[0]
     assert (body, headers["content-type"]) == (b'{"inputs": []}', "application/json")
     assert "authorization" not in headers
@@ -141,6 +143,12 @@ def test_explain_prints_the_toll_before_and_after_payment(server):
     assert "s of work expected on one core (the server says 0.1 s)" in request_received
     assert took.startswith("paid ")
     assert took.endswith(" s were expected")
+
+
+def test_what_was_paid_for_admission_is_told_from_what_was_paid_for_the_answer():
+    admission, answer = (Payment(0.5, 0.25, 1, "sha256", "redeem", admission) for admission in (True, False))
+    assert call_proxy._payment_line(admission, explain=False) == "paid 0.250 s of sha256 for admission with 1 row"
+    assert call_proxy._payment_line(answer, explain=False) == "paid 0.250 s of sha256 for 1 row"
 
 
 def test_explain_prints_a_refused_toll(server):

@@ -84,7 +84,7 @@ def test_names_follow_the_conventions_of_prometheus():
         assert metric.name.endswith("_total") == (metric.kind == "counter"), metric.name
         assert (metric.kind == "histogram") == bool(metric.buckets)
         assert not metric.text.endswith("."), metric.name
-        assert set(metric.labels) <= {"model", "mode", "error", "reason", "measure", "p"}
+        assert set(metric.labels) <= {"model", "mode", "error", "reason", "measure", "p", "method", "code"}
         assert not re.search(r"(?<!_)(ms|minutes|hours|kib|mib)\b", metric.name)
 
 

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import math
 
-import httpx
 import numpy as np
 import pytest
-import yaml
 
-from modeltoll.gateway.assembly.build import build_gateway
-from modeltoll.gateway.settings.load import load_settings
-from modeltoll.pricing.calibration import NewAccountToll
-from modeltoll.pricing.calibration_file import save_calibration
-from modeltoll.pricing.fit import CalibrationTerms, RowCosts, fit_calibration
-from modeltoll.records import Answer, Leaks
-from modeltoll.testing.model_servers import FakeUpstream, serving
+from modeltoll.records import Answer
+from text_gateway import text_thief
 
 LOGITS = np.array([1.0, 0.8, 0.6, 0.4, 0.2])
 WORDS = " ".join(["word"] * 300)
@@ -52,42 +44,21 @@ def thief(tmp_path):
     """``thief(says, logprobs)``: asks a gateway in front of a model server; also its upstream and its ledger's leaks."""
 
     def start(says, logprobs=None):
-        leaks = Leaks(("tokens",), np.random.default_rng(0).random((400, 1)) * 6)
-        terms = CalibrationTerms(new_account_toll=NewAccountToll(anonymous_units=0.0))
-        costs = RowCosts(undefended_seconds=1e-4, unit_seconds=1e-4)
-        save_calibration(fit_calibration("llm", leaks, costs, terms), tmp_path / "llm.json")
-        output = {"kind": "tokens"} | ({"logprobs": logprobs} if logprobs else {})
-        model = {"protocol": "openai-chat", "tariff": "llm.json", "output": output, "measures": [{"name": "tokens"}]}
-        document = {"upstream": {"url": "http://127.0.0.1:1"}, "ledger": {"url": "memory://"}, "models": {"llm": model}}
-        path = tmp_path / "modeltoll.yaml"
-        path.write_text(yaml.safe_dump(document))
-        upstream = FakeUpstream(says)
-        gateway = build_gateway(load_settings(path), upstream)
-        asyncio.run(gateway.ledger.open())
-        return Thief(gateway, upstream)
+        return Thief(text_thief(tmp_path, says, "openai-chat", logprobs))
 
     return start
 
 
 class Thief:
-    def __init__(self, gateway, upstream):
-        self.gateway, self.upstream = gateway, upstream
+    """A thief of chats."""
+
+    def __init__(self, any_text):
+        self._any_text = any_text
+        self.upstream, self.leaks, self.different_rows = any_text.upstream, any_text.leaks, any_text.different_rows
 
     def ask(self, *requests):
         """The responses to chats with these members."""
-        headers = {"toll-accept": "argon2id, sha256; mode=sealed; receipts"}
-        with serving(self.gateway.public) as url, httpx.Client(base_url=url, headers=headers, timeout=60) as client:
-            return [client.post(PATH, json={"model": "llm", "messages": MESSAGES, **members}) for members in requests]
-
-    def leaks(self):
-        """The measured leaks of all rows that were charged."""
-        entries = [entry for _, _, entry in asyncio.run(self.gateway.ledger.log(0, 1000))]
-        return [leak for entry in entries for (leak,) in entry.leaks]
-
-    def different_rows(self):
-        """How many rows the caller's account holds, each counted once."""
-        accounts = asyncio.run(self.gateway.ledger.largest(10))
-        return max(account.evidence.rows for account in accounts)
+        return self._any_text.ask(PATH, *({"messages": MESSAGES, **members} for members in requests))
 
 
 def tempering(path, body):

@@ -26,7 +26,7 @@ from modeltoll.gateway.admin.dashboard.what_if_form import other_settings
 from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.names import clean_name
 from modeltoll.pricing.conformal_tariff import ConformalTariff
-from modeltoll.pricing.explain import cell_readings
+from modeltoll.pricing.explain_cells import cell_readings
 from modeltoll.pricing.kinds import CALLER, FittedKind
 from modeltoll.pricing.unpriced_tariff import UnpricedTariff
 from modeltoll.records import Caller, Charge, LogEntry, Work

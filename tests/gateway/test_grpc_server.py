@@ -36,6 +36,9 @@ from modeltoll.demo.processes import free_port
 from modeltoll.errors import LedgerError, SettingsError
 from modeltoll.gateway.assembly.build import build_gateway
 from modeltoll.gateway.settings.load import load_settings
+from modeltoll.puzzle.machine_profile import DEFAULT_PROFILE
+from modeltoll.puzzle.puzzle import expected_seconds
+from modeltoll.records import Caller
 from served_gateway import wait_until
 
 OK, UNPAID = grpc.StatusCode.OK, grpc.StatusCode.FAILED_PRECONDITION
@@ -50,7 +53,8 @@ def model_server():
 
 @contextlib.contextmanager
 def small_gateway(folder, model_server, calibration, **sections):
-    document = settings_document(folder, model_server.address, calibration, **sections)
+    upstream = model_server if isinstance(model_server, dict) else model_server.address
+    document = settings_document(folder, upstream, calibration, **sections)
     with grpc_gateway(folder, document) as gateway:
         yield gateway
 
@@ -185,6 +189,39 @@ def test_an_answer_that_became_dearer_is_not_released_for_the_earlier_price(tmp_
         second = client.pay(request, client.infer(request))
         assert (second.code, second.body) == (UNPAID, None)
         assert client.pay(request, second).code is OK
+
+
+@pytest.mark.parametrize("fault", ["slow", "unmeasured", "refused"])
+def test_what_was_paid_for_an_answer_that_does_not_come_is_kept_for_the_next(tmp_path, calibration, fault):
+    """But for the units that the model has worked for."""
+    dear = infer_response([[0.25] * 4]).SerializeToString()
+    state = {"fault": None}
+
+    def answer(_, context):
+        if state["fault"] == "slow":
+            threading.Event().wait(1.0)
+        if state["fault"] == "refused":
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "no")
+        return b"" if state["fault"] == "unmeasured" else dear
+
+    with (
+        GrpcModelServer(answer).serving() as server,
+        small_gateway(tmp_path, {"url": server.address, "timeout_seconds": 0.5}, calibration) as gateway,
+        gateway.client() as client,
+    ):
+        request = infer_request(next(_rows))
+        first = client.infer(request)
+        state["fault"] = fault
+        assert client.pay(request, first).code not in (OK, UNPAID)
+        prepaid = gateway.run(gateway.ledger.standing(Caller("key:alice"))).prepaid
+        unit, price = calibration.unit_seconds, expected_price(first)
+        assert prepaid == pytest.approx(price if fault == "refused" else price - unit, rel=0.5)
+        assert prepaid > 2 * unit
+
+
+def expected_price(reply):
+    """The work of a toll's puzzle, in reference seconds."""
+    return expected_seconds(reply.toll.challenge, DEFAULT_PROFILE)
 
 
 def test_without_a_ledger_nothing_is_sold_to_clients_that_keep_no_answer(

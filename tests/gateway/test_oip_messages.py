@@ -202,6 +202,33 @@ def request_of_one_row():
     return message.SerializeToString()
 
 
+def test_contents_that_hold_nothing_beside_raw_ones_are_read_as_mlserver_means_them():
+    message = raw("FP32")
+    message.inputs[0].contents.SetInParent()
+    assert fingerprints(message) == fingerprints(raw("FP32"))
+    message.inputs[0].contents.fp32_contents.append(0.1)
+    with pytest.raises(RequestError, match="beside typed"):
+        fingerprints(message)
+
+
+@pytest.mark.parametrize(("size", "fits"), [(8, True), (7, False), (0, False), (-8, False)])
+def test_a_stated_size_is_that_of_its_tensor_as_kserve_writes_it(size, fits):
+    message = raw("FP32")
+    message.inputs[0].parameters["binary_data_size"].int64_param = size
+    if fits:
+        assert fingerprints(message) == fingerprints(raw("FP32"))
+        return
+    with pytest.raises(RequestError, match="binary_data_size"):
+        fingerprints(message)
+
+
+def test_a_stated_size_is_a_whole_number():
+    message = raw("FP32")
+    message.inputs[0].parameters["binary_data_size"].string_param = "8"
+    with pytest.raises(RequestError, match="binary_data_size"):
+        fingerprints(message)
+
+
 @pytest.mark.parametrize("typed_contents", [True, False])
 def test_the_evidence_of_an_answer_is_the_same_as_over_http(typed_contents):
     message = answer("FP64", [0.25, 0.75])

@@ -1,6 +1,7 @@
 """An encrypted URL uses TLS and accepts only certificates that it is configured to trust.
 
-The servers of the tests speak no TLS themselves: a relay in front of Valkey does.
+The servers of the tests speak no TLS themselves: a relay in front of them does. ``tests/strangers/test_ledger_tls.py`` has real
+ones that do.
 """
 
 from __future__ import annotations
@@ -44,9 +45,12 @@ def certificate(tmp_path):
     return shown, kept
 
 
+SSL_REQUEST = (8).to_bytes(4, "big") + (80_877_103).to_bytes(4, "big")  # PostgreSQL's, before the handshake
+
+
 @contextlib.asynccontextmanager
-async def relay(port, certificate):
-    """The port of a TLS server that hands everything on to another port."""
+async def relay(port, certificate, *, asked=False):
+    """The port of a TLS server that hands everything on to another port. ``asked``: TLS begins when PostgreSQL's client asks."""
 
     async def pour(source, sink):
         with contextlib.suppress(OSError):
@@ -56,12 +60,16 @@ async def relay(port, certificate):
         sink.close()
 
     async def serve(reader, writer):
+        if asked:
+            assert await reader.readexactly(len(SSL_REQUEST)) == SSL_REQUEST
+            writer.write(b"S")
+            await writer.start_tls(context)
         behind_reader, behind_writer = await asyncio.open_connection("127.0.0.1", port)
         await asyncio.gather(pour(reader, behind_writer), pour(behind_reader, writer))
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*certificate)
-    async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context) as server:
+    async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=None if asked else context) as server:
         yield server.sockets[0].getsockname()[1]
 
 
@@ -93,3 +101,15 @@ def test_an_untrusted_certificate_and_one_of_another_host_are_refused(keyspace, 
 def test_a_missing_file_of_certificates_is_reported(keyspace):
     with pytest.raises(SettingsError, match="ssl_ca_certs: there is no such file"):
         ledger_from_url(keyspace.replace("valkey://", "valkeys://") + "?ssl_ca_certs=/none.pem")
+
+
+def test_postgresql_over_tls_with_an_own_authority(database, postgres, certificate):
+    async def go():
+        async with relay(postgres.port, certificate, asked=True) as port:
+            url = database.replace(f":{postgres.port}/", f":{port}/")
+            ledger = ledger_from_url(f"{url}?sslmode=verify-full&sslrootcert={certificate[0]}")
+            await ledger.open()
+            assert (await ledger.charge(Caller("key:a"), ENTRY)).rows == 1
+            await ledger.close()
+
+    asyncio.run(go())

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from modeltoll.errors import AnswerError, CalibrationError
 from modeltoll.evidence_records import RESTART_ROWS, EvidenceState, FinishedBlock
 from modeltoll.pricing.conformal_tariff import ConformalTariff
-from modeltoll.pricing.explain import cell_readings, explain_caller, explain_row, kind_distances
+from modeltoll.pricing.explain import explain_caller, explain_row
+from modeltoll.pricing.explain_cells import cell_readings, kind_distances
 from modeltoll.records import Caller, Leaks
 from modeltoll.settlement_records import Standing
 from modeltoll.testing.tariffs import new_account

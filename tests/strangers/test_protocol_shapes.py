@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+import struct
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from modeltoll import wire
 from modeltoll.errors import AnswerError, RequestError
 from modeltoll.gateway.protocols.label_lists import LabelLists
 from modeltoll.gateway.protocols.mlflow import MlflowScoring
@@ -106,6 +108,42 @@ def test_the_shape_is_measured(protocol, service, request_, answer):
     assert evidence.scores.shape == (len(parsed.fingerprints), max(2, service.classes or 0))
     assert evidence.scores.sum(axis=1) == pytest.approx(np.ones(evidence.rows))
     assert len(set(parsed.fingerprints)) == evidence.rows
+
+
+def fp32(first, service=THREE, *, datatype="FP32"):
+    tensor_ = f'{{"name": "x", "shape": [1, 2], "datatype": "{datatype}", "data": [{first}, 1]}}'
+    return OIP.read(f'{{"inputs": [{tensor_}]}}'.encode(), service)
+
+
+MISSING = {
+    "V1, rows": [(V1, b'{"instances": [[%s, 1]]}' % value) for value in (b"null", b"NaN")],
+    "V1, columns": [(V1, b'{"inputs": {"a": [%s, 1.5]}}' % value) for value in (b"null", b"NaN")],
+    "MLflow, frames": [
+        (ML, b'{"dataframe_split": {"columns": ["a", "b"], "data": [[%s, 1]]}}' % value) for value in (b"null", b"NaN")
+    ],
+    "MLflow, records": [
+        (ML, b'{"dataframe_records": [{%s"b": 1}, {"a": 2, "b": 1}]}' % value)
+        for value in (b"", b'"a": null, ', b'"a": "NaN", ')
+    ],
+}
+
+
+@pytest.mark.parametrize("requests", MISSING.values(), ids=MISSING)
+def test_null_and_nan_are_two_values_of_a_row(requests):
+    """A server may read them as two; then they are two rows."""
+    assert len({protocol.read(request, THREE).fingerprints[0] for protocol, request in requests}) == len(requests)
+
+
+@pytest.mark.parametrize("datatype", ["FP16", "FP32", "FP64"])
+def test_null_and_nan_are_two_values_of_a_tensor(datatype):
+    null, nan, other = (fp32(first, datatype=datatype) for first in ("null", "NaN", "0"))
+    assert len({parsed.fingerprints for parsed in (null, nan, other)}) == 3
+    assert np.isnan([null.inputs[0, 0], nan.inputs[0, 0]]).all()
+    raw = struct.pack({"FP16": "<ee", "FP32": "<ff", "FP64": "<dd"}[datatype], np.nan, 1)
+    sent = {"name": "x", "shape": [1, 2], "datatype": datatype, "parameters": {"binary_data_size": len(raw)}}
+    head = json.dumps({"inputs": [sent]}).encode()
+    content_type = wire.with_binary_length("application/octet-stream", str(len(head)))
+    assert OIP.read(head + raw, THREE, content_type).fingerprints == nan.fingerprints
 
 
 def test_an_unlisted_member_beside_predictions_is_still_refused():

@@ -76,7 +76,8 @@ class Exchange:
     """
 
     def __init__(self, app, path, document, key="alice-key", accept="argon2id, sha256; mode=sealed; receipts"):
-        headers = {"content-type": "application/json", "authorization": f"Bearer {key}", "toll-accept": accept}
+        headers = {"content-type": "application/json", "toll-accept": accept}
+        headers |= {"authorization": f"Bearer {key}"} if key else {}
         self._scope = {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.3"},

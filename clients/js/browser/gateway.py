@@ -1,46 +1,31 @@
 """Runs `modeltoll serve` in front of a server of OpenAI chat completions: ``python gateway.py API-KEY [ORIGIN]``.
 
-Pages of the origin may call it. Prints the gateway's address, and ends when standard input ends.
+Pages of the origin may call it. Prints the gateway's address and that of the server, and ends when standard input ends.
 """
 
 from __future__ import annotations
 
-import math
 import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import yaml
-from starlette.applications import Starlette
-from starlette.responses import JSONResponse
-from starlette.routing import Route
 
 from modeltoll.demo import processes
 from modeltoll.gateway.callers.identify import hash_key
 from modeltoll.pricing.calibration_file import save_calibration
 from modeltoll.pricing.fit import RowCosts, fit_calibration
 from modeltoll.records import Leaks
+from modeltoll.testing.chat_server import chat_server
 from modeltoll.testing.model_servers import serving
 
 MODEL, UNIT_SECONDS = "chat", 0.02
-KNOWN = [{"token": word, "logprob": math.log(share), "bytes": None} for word, share in (("hello", 0.6), ("bye", 0.3))]
-
-
-async def chat(_):
-    """The same completion for every request."""
-    choice = {
-        "index": 0,
-        "message": {"role": "assistant", "content": "hello"},
-        "finish_reason": "stop",
-        "logprobs": {"content": [{**KNOWN[0], "top_logprobs": KNOWN}]},
-    }
-    return JSONResponse({"id": "1", "object": "chat.completion", "created": 1, "model": MODEL, "choices": [choice]})
 
 
 def write_settings(folder: Path, upstream: str, key: str, origins: list[str]) -> tuple[Path, int, int]:
     """Write settings and a tariff; ``origins`` are those whose pages may call the gateway. Returns the settings' path, the gateway's port and its admin port."""
-    leaks = Leaks(("tokens",), np.random.default_rng(0).random((400, 1)))
+    leaks = Leaks(("tokens",), 20 * np.random.default_rng(0).random((400, 1)))
     costs = RowCosts(undefended_seconds=UNIT_SECONDS, unit_seconds=UNIT_SECONDS)
     save_calibration(fit_calibration(MODEL, leaks, costs), folder / "tariff.json")
     port, admin = processes.free_port(), processes.free_port()
@@ -60,14 +45,13 @@ def write_settings(folder: Path, upstream: str, key: str, origins: list[str]) ->
 
 def main() -> None:
     """Serve until standard input ends."""
-    upstream = Starlette(routes=[Route("/v1/chat/completions", chat, methods=["POST"])])
-    with tempfile.TemporaryDirectory() as name, serving(upstream) as url:
+    with tempfile.TemporaryDirectory() as name, serving(chat_server(0.001)) as url:
         folder = Path(name)
         settings, port, admin = write_settings(folder, url, sys.argv[1], sys.argv[2:])
         with processes.serving(
             ["modeltoll", "serve", str(settings)], f"http://127.0.0.1:{admin}/livez", folder / "serve.log"
         ):
-            print(f"http://127.0.0.1:{port}", flush=True)
+            print(f"http://127.0.0.1:{port}\n{url}", flush=True)
             sys.stdin.read()
 
 

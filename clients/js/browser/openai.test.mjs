@@ -11,6 +11,7 @@ import { startProcess } from "./childProcess.mjs";
 import { launch } from "./chromium.mjs";
 
 const KEY = "sk-1";
+const REPORT = "It rains in Oslo, 7 °C ☂."; // what the model server says
 const OTHER_NAME = "app.example"; // a page over http from here has no WebCrypto
 const SCRIPT = `
   import OpenAI from "openai";
@@ -71,10 +72,10 @@ async function askFrom(origin) {
 
 test("a page of a listed origin is answered, with all headers that the SDK and tracing add", async () => {
   const answer = await askFrom(others[0]);
-  assert.deepEqual(answer, { content: "hello", modes: ["sealed"], isSecure: true, status: 200 });
+  assert.deepEqual(answer, { content: REPORT, modes: ["sealed"], isSecure: true, status: 200 });
 });
 
 test("a page that came over plain http has no WebCrypto, and redeems tokens instead", async () => {
   const answer = await askFrom(others[1]);
-  assert.deepEqual(answer, { content: "hello", modes: ["redeem"], isSecure: false, status: 200 });
+  assert.deepEqual(answer, { content: REPORT, modes: ["redeem"], isSecure: false, status: 200 });
 });

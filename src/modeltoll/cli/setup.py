@@ -167,7 +167,8 @@ def _facts(route: RouteCheck) -> list[tuple[str, Any]]:
     if route.row_time is not None:
         facts.append(("undefended time per row, ms, with its 95 % interval", _time(route.row_time)))
     if route.tolerance is not None:
-        facts.append((f"output.tolerance that {route.rows} answers need", f"{route.tolerance:g}"))
+        answers = "1 answer needs" if route.rows == 1 else f"{route.rows} answers need"
+        facts.append((f"output.tolerance that {answers}", f"{route.tolerance:g}"))
     facts += [(f"leak of its rows by {name}, mean", f"{leak:.4g}") for name, leak in route.leaks.items()]
     if route.price_seconds is not None:
         facts.append(("price of such a row before suspicion, reference ms", f"{1000 * route.price_seconds:.2f}"))

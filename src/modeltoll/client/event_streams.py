@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FURTHER_SILENCE", "asks_for_events", "events_of", "is_event_stream"]
 
-FURTHER_SILENCE = 15.0
-"""Seconds by which a gateway may be silent for longer than its model server: it sends nothing until 10 s after the first
+FURTHER_SILENCE = 25.0
+"""Seconds by which a gateway may be silent for longer than its model server: it sends nothing until 10 to 20 s after the first
 event, and then a byte every 10 s."""
 
 _BLANK_LINES = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2,}")  # the end of an event: server-sent events, HTML standard 9.2.5

@@ -88,12 +88,20 @@ class Reply:
 
 
 def _possible_toll(response: Any) -> bytes | None:
-    """The serialised message if it has the parameter of a toll, else None."""
+    """The serialised message if it has the parameter of a toll, else None.
+
+    Raises:
+        TollMalformed: it may be a toll, and its class has no methods to write and read bytes.
+    """
     if isinstance(response, bytes):
         return response if _KEY_BYTES in response else None
     parameters = getattr(response, "parameters", None)
-    if not parameters or _PARAMETER not in parameters or not hasattr(type(response), "FromString"):
+    if not parameters or _PARAMETER not in parameters or getattr(response, "outputs", None):
         return None
+    if not hasattr(response, "SerializeToString") or not hasattr(response, "FromString"):
+        raise TollMalformed(
+            f"a toll in a {type(response).__name__} cannot be read: it has no SerializeToString and FromString"
+        )
     body: bytes = response.SerializeToString()
     return body
 

@@ -141,12 +141,7 @@ def run(options: Options, folder: Path, stage: Stage, command: str) -> DemoOutco
         with stage("Sending the thieves' requests directly") as progress:
             scenario.run_directly(thieves, progress)
         with servers.gateway():
-            for task in honest:
-                with stage(f"{_HONEST_TITLES[task.name].capitalize()}, with and without the toll") as progress:
-                    scenario.run_honest(task, progress)
-            for task in thieves:
-                with stage(f"A thief: {_title(task, data)}") as progress:
-                    scenario.run_thief(task, progress)
+            _run_through_gateway(scenario, honest, {_title(task, data): task for task in thieves}, stage)
     summaries = _summarise(scenario.traffic, servers.log_entries(), scenario.direct)
     test_set = TestSet(data.test_x, data.test_y, predicted.argmax(axis=1))
     with stage("Training clones") as progress:
@@ -167,6 +162,18 @@ def run(options: Options, folder: Path, stage: Stage, command: str) -> DemoOutco
         changed=sum(summary.changed for summary in summaries.values()),
         seconds=time.perf_counter() - begin,
     )
+
+
+def _run_through_gateway(
+    scenario: DemoScenario, honest: Sequence[Task], thieves: Mapping[str, Task], stage: Stage
+) -> None:
+    """Honest callers first, then the thieves by title."""
+    for task in honest:
+        with stage(f"{_HONEST_TITLES[task.name].capitalize()}, with and without the toll") as progress:
+            scenario.run_honest(task, progress)
+    for title, thief in thieves.items():
+        with stage(f"A thief: {title}") as progress:
+            scenario.run_thief(thief, progress)
 
 
 _CLASS_ROWS = 25  # of a digit that make it a kind: there are too few digits for the default

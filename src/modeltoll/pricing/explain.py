@@ -9,11 +9,11 @@ import numpy as np
 
 from modeltoll.errors import CalibrationError
 from modeltoll.evidence_records import RESTART_ROWS
+from modeltoll.pricing.explain_cells import cell_readings, kind_distances
 from modeltoll.pricing.explanations import (
     CallerExplanation,
     CellReading,
     GroupReading,
-    KindDistance,
     KindPValue,
     MeasureReading,
     RowExplanation,
@@ -21,7 +21,7 @@ from modeltoll.pricing.explanations import (
 )
 from modeltoll.pricing.kinds import CALLER, CLASS
 from modeltoll.pricing.leak_ranks import rounded_leaks
-from modeltoll.pricing.suspicion import GROUP_SETTLED_ROWS
+from modeltoll.pricing.suspicion import GROUP_SETTLED_ROWS, SuspicionTerms
 from modeltoll.pricing.tariff import NEW_ACCOUNT_ROWS
 from modeltoll.records import Leaks
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from modeltoll.records import Account, Bools, Floats
     from modeltoll.settlement_records import Standing
 
-__all__ = ["cell_readings", "explain_caller", "explain_row", "kind_distances"]
+__all__ = ["explain_caller", "explain_row"]
 
 
 def explain_row(
@@ -59,10 +59,7 @@ def explain_row(
     rarity = sum(reading.weight * reading.factor for reading in readings)
     cell, factor, rarest = int(priced.cells[0]), float(priced.factors[0]), float(priced.rarest[0])
     clean_factor, clean_rarest = (float(each[0]) for each in tariff.clean_prices(leaks, clean))
-    frequent = caller is not None and cell in caller.frequent
-    surcharged = caller is not None and caller.suspected and (frequent or clean_rarest < terms.rare_below)
-    surcharge = caller.surcharge if caller is not None and surcharged else 1.0
-    group_surcharge = caller.group_surcharge if caller is not None and rarest < terms.group_rare_below else 1.0
+    frequent, surcharged, surcharge, group_surcharge = _surcharges(caller, terms, cell, rarest, clean_rarest)
     units = tariff.row_units(priced, surcharge, np.array([frequent]), group_surcharge, clean)
     markup, discount = (1.0, 0.0) if caller is None else (caller.markup, caller.discount)
     return RowExplanation(
@@ -155,22 +152,37 @@ def _measure_readings(
     return tuple(readings), None if own is None or own.scores is None else own_factor
 
 
-def explain_caller(
-    tariff: ConformalTariff, account: Account, standing: Standing, logged_as: str = ""
-) -> CallerExplanation:
-    """Explain the state of a caller.
+def _surcharges(
+    caller: CallerExplanation | None, terms: SuspicionTerms, cell: int, rarest: float, clean_rarest: float
+) -> tuple[bool, bool, float, float]:
+    """Whether the caller sends this cell too often, whether the row is surcharged, its surcharge and that of the groups."""
+    if caller is None:
+        return False, False, 1.0, 1.0
+    frequent = cell in caller.frequent
+    surcharged = caller.suspected and (frequent or clean_rarest < terms.rare_below)
+    of_groups = caller.group_surcharge if rarest < terms.group_rare_below else 1.0
+    return frequent, surcharged, caller.surcharge if surcharged else 1.0, of_groups
 
-    ``standing``: what the caller has paid, as ``Ledger.standing`` returns it. ``logged_as``: its pseudonym in the log, for
-    callers whose own log is a kind.
 
-    Raises:
-        CalibrationError: an account belongs to another tariff or another model.
-    """
+def _check_same_tariff(tariff: ConformalTariff, account: Account) -> None:
     for one in (account, *account.groups):
         if one.tariff != tariff.identity or one.model != tariff.calibration.model:
             raise CalibrationError(
                 f"{one.caller.name}: the account belongs to another tariff; explain it with the one that the gateway uses"
             )
+
+
+def explain_caller(
+    tariff: ConformalTariff, account: Account, standing: Standing, logged_as: str = ""
+) -> CallerExplanation:
+    """Explain the state of a caller.
+
+    ``standing``: of ``Ledger.standing``. ``logged_as``: its pseudonym in the log, for callers whose own log is a kind.
+
+    Raises:
+        CalibrationError: an account belongs to another tariff or another model.
+    """
+    _check_same_tariff(tariff, account)
     own, state, terms = tariff.own_kind(logged_as), account.evidence, tariff.calibration.suspicion
     verdict = tariff.verdict(account, logged_as)
     tests = [(_test_reading(part, log), part) for part, log in tariff.suspicion.components(state, own)]
@@ -239,51 +251,6 @@ def _leading(
         if {cell.cell for cell in cells if cell.against} == wanted:
             return test, cells
     return whole
-
-
-def cell_readings(
-    tariff: ConformalTariff, counts: Sequence[int], own: FittedKind | None = None
-) -> tuple[CellReading, ...]:
-    """The cells with rows, strongest against the caller first, from its ``counts`` (cells,)."""
-    rows = np.array(counts)
-    total = int(rows.sum())
-    if total == 0:
-        return ()
-    fitted = tariff.suspicion.fitted(rows, own)
-    readings = []
-    for cell in np.flatnonzero(rows).tolist():
-        share, honest = float(rows[cell]) / total, float(fitted[cell])
-        reading = CellReading(
-            cell=cell,
-            bounds=tariff.cells.bounds(cell),
-            rows=int(rows[cell]),
-            share=share,
-            honest=honest,
-            log_ratio=float(rows[cell]) * math.log(share / honest),
-            against=share > honest * (1.0 + 1e-9),
-        )
-        readings.append(reading)
-    return tuple(sorted(readings, key=lambda reading: -reading.log_ratio))
-
-
-def kind_distances(
-    tariff: ConformalTariff, counts: Sequence[int], own: FittedKind | None = None
-) -> tuple[KindDistance, ...]:
-    """How far rows in cells (``counts``) lie from each kind, nearest first; none without rows."""
-    rows = np.array(counts, np.float64)
-    if not rows.any():
-        return ()
-    kinds = [kind for kind in tariff.calibration.kinds if kind.role != CALLER]
-    laws = tariff.suspicion.laws
-    if own is not None:
-        kinds, laws = [*kinds, own], laws.with_kind(own)
-    seen = rows > 0.0
-    shares = rows[seen] / rows.sum()
-    nats = (shares * np.log(shares / laws.laws[:, seen])).sum(axis=1).tolist()
-    distances = [
-        KindDistance(kind.name, kind.role, kind.label, kind.rows, each) for kind, each in zip(kinds, nats, strict=True)
-    ]
-    return tuple(sorted(distances, key=lambda distance: distance.nats))
 
 
 def _group_reading(tariff: ConformalTariff, account: Account) -> GroupReading:

@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from modeltoll.cli.calibrate.fitting import FitPlan, fitted
 from modeltoll.cli.calibrate.inputs import thief_rows
 from modeltoll.cli.calibrate.outcome import rehearsed
 from modeltoll.cli.calibrate.output import draw_calibration, print_outcome
 from modeltoll.cli.calibrate.sources import RowSources, leaves_out, named_files, seconds_with_unit
-from modeltoll.cli.calibrate.target import target_from_settings
-from modeltoll.cli.terminal import JsonFile, requires_extra, with_exit_codes
+from modeltoll.cli.calibrate.target import next_step, target_from_settings
+from modeltoll.cli.terminal import JsonFile, note, requires_extra, with_exit_codes
 from modeltoll.errors import CalibrationError
 
 __all__ = ["commands"]
@@ -238,3 +239,4 @@ def calibrate(  # noqa: PLR0913  each is a choice of the operator's
         raise CalibrationError(f"no tariff was written: {'; '.join(outcome.failures)}")
     if figure is not None:
         draw_calibration(outcome.calibration, thief_leaks, figure)
+    note.print(escape(f"wrote {target.tariff}{next_step(target, settings)}"), soft_wrap=True)

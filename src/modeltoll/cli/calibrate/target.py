@@ -11,7 +11,7 @@ from typing import Any
 from modeltoll.errors import SettingsError
 from modeltoll.names import clean_name
 
-__all__ = ["CalibrationTarget", "target_from_settings"]
+__all__ = ["CalibrationTarget", "next_step", "target_from_settings"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,13 @@ def target_from_settings(
     names = tuple(measure.name for measure in chosen.measures)
     private = tuple(measure.file for measure in chosen.measures if measure.file)
     return CalibrationTarget(name, tariff or chosen.tariff, names, chosen.weights, private, chosen.coordinates, loaded)
+
+
+def next_step(target: CalibrationTarget, settings: Path | None) -> str:
+    """What an operator does with a new tariff, to be said after its name; empty where the model charges already."""
+    if target.loaded is None or target.loaded.models[target.model].mode != "shadow":
+        return ""
+    return f". Next: mode: enforce for {target.model} in {settings}, which a running gateway reads, or modeltoll serve {settings}"
 
 
 def _priced(recorded: tuple[str, ...]) -> tuple[str, ...]:

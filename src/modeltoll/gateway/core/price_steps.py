@@ -74,6 +74,8 @@ class PriceSteps:
         try:
             measured = await off_loop(large, self._measure, tariff, parsed, answered)
         except Exception as error:  # noqa: BLE001  raised again in enforce mode
+            rows = len(parsed.fingerprints)
+            await self._settlement.give_back_excess(request.caller, admission, rows, tariff.unit_seconds)
             reason = self._unmeasured.reason(error)
             answer = await off_loop(large, stripped_if_possible, parsed, answered[0].measured)
             return await self._unmeasured.result(request.caller, released or answer, len(parsed.fingerprints), reason)

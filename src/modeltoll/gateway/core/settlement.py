@@ -103,7 +103,7 @@ class Settlement:
         unit = tariff.unit_seconds
         prepaid = 0.0 if payment is None else payment.prepaid
         reservation = Reservation(
-            min(max(rows * unit * (1.0 - caller.discount), prepaid), self._most_seconds),
+            min(max(_units(caller, rows, unit), prepaid), self._most_seconds),
             self._terms.at(caller, unit),
             min(tariff.new_account_seconds(caller), self._most_seconds),
             new_account_share(rows),
@@ -156,11 +156,24 @@ class Settlement:
                 self._deferred.add(caller, counted)
             raise
 
-    async def give_back(self, caller: Caller, admission: Admission) -> None:
-        """Give back what was reserved for a request that was not answered, as far as the ledger answers."""
-        if admission.from_credit or admission.from_prepaid:
+    async def give_back(self, caller: Caller, admission: Admission, kept: float = 0.0) -> None:
+        """Give back what was reserved for a request that was not answered, as far as the ledger answers.
+
+        ``kept``: seconds of it that are not given back, of the credit first.
+        """
+        of_credit = min(kept, admission.from_credit)
+        of_prepaid = min(kept - of_credit, admission.from_prepaid)
+        back = Adjustment(of_credit - admission.from_credit, admission.from_prepaid - of_prepaid)
+        if back != Adjustment():
             with suppress(LedgerError):
-                await self._ledger.adjust(caller, Adjustment(-admission.from_credit, admission.from_prepaid))
+                await self._ledger.adjust(caller, back)
+
+    async def give_back_excess(self, caller: Caller, admission: Admission, rows: int, unit_seconds: float) -> None:
+        """Give back what was prepaid beyond the units of a request for which the model has worked in vain."""
+        excess = admission.from_credit + admission.from_prepaid - _units(caller, rows, unit_seconds)
+        if (prepaid := min(excess, admission.from_prepaid)) > 0.0:
+            with suppress(LedgerError):
+                await self._ledger.adjust(caller, Adjustment(0.0, prepaid))
 
     def payment(self, admission: Admission, rows: int, unit_seconds: float) -> Receipt:
         """The receipt of an admission toll for what is missing, or as much as one toll asks; its token says until when.
@@ -213,6 +226,11 @@ class Settlement:
 
     def _identity(self) -> bytes:
         return self._runtime.rng.randbytes(RECEIPT_BYTES)
+
+
+def _units(caller: Caller, rows: int, unit_seconds: float) -> float:
+    """What is reserved for so many rows, in seconds."""
+    return rows * unit_seconds * (1.0 - caller.discount)
 
 
 def with_new_account(work: Work, payment: Receipt | None) -> Work:

@@ -113,7 +113,9 @@ def _shown_bytes(message: dict[str, Any], note: ChatNote, service: ServiceDescri
     functions = [message.get("function_call")]
     for call in calls:
         check_answer_members(call, CALL, service)
-        functions += [call.get("function"), call.get("custom")]
+        called = [one for one in (call.get("function"), call.get("custom")) if one is not None]
+        functions += called
+        shown += not called  # its place and number alone
     return shown + sum(max(1, _call_bytes(one, note, service)) for one in functions if one is not None)
 
 

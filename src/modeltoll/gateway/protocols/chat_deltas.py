@@ -27,7 +27,6 @@ def _never(value: object) -> bool:
 _CHOICE: Mapping[str, ValueCheck] = {**CHOICE, "message": _never, "delta": is_anything}
 _PLAIN = ("finish_reason", "stop_reason", "matched_stop")
 _LOGPROBS = ("content", "refusal")
-_MOST_CALLS = 1024  # of a choice
 WRONG_SHAPE = "the model server's stream has an event that is not one of a chat"
 
 
@@ -83,9 +82,10 @@ class ChoiceDeltas:
                 agree(self._message, name, value)
 
     def _call(self, index: object, place: int) -> _Call:
+        """The call with this number. Calls begin in their order: else a number alone could tell something."""
         number = place if index is None else index
-        if type(number) is not int or not 0 <= number < _MOST_CALLS:
-            raise AnswerError("the model server's stream has a call of a tool without a number")
+        if type(number) is not int or not 0 <= number <= len(self._calls):
+            raise AnswerError("the model server's stream has a call of a tool that is not the next one")
         return self._calls.setdefault(number, _Call(self._service))
 
     def _add_logprobs(self, logprobs: object) -> None:

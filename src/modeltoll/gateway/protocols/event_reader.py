@@ -51,6 +51,10 @@ class EventReader(ABC):
     def _is_error(self, document: object) -> bool:
         return isinstance(document, dict) and (has_value(document.get("error")) or document.get("object") == "error")
 
+    def _is_over(self) -> bool:
+        """Whether nothing more is read."""
+        return self._is_done or self._error is not None
+
     def feed(self, chunk: bytes) -> bytes:
         """See ``StreamReader.feed``. The text of a comment, and that of an error, is left out."""
         if self._is_over():
@@ -75,10 +79,6 @@ class EventReader(ABC):
         if not (self._is_done or self._has_ended()):
             raise AnswerError("the model server's stream ended before its answer was complete")
         return Answer(200, JSON, msgspec.json.encode(self._document()))
-
-    def _is_over(self) -> bool:
-        """Whether nothing more of the stream counts."""
-        return self._is_done or self._error is not None
 
     def _written(self, event: StreamEvent) -> bytes:
         if self._is_over():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -57,7 +58,7 @@ def _records(frame: object) -> list[Any]:
     if not isinstance(frame, list) or not all(isinstance(row, dict) for row in frame):
         raise RequestError(f"{_RECORDS!r} is not a list of objects")
     columns = dict.fromkeys(name for row in frame for name in row)  # what a row lacks is missing, as pandas has it
-    return [{name: row.get(name) for name in columns} for row in frame]
+    return [{name: row.get(name, math.nan) for name in columns} for row in frame]
 
 
 def _has_list(columns: dict[str, Any]) -> bool:

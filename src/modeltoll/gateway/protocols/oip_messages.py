@@ -163,7 +163,7 @@ def _parameters(holder: Any) -> dict[str, Any]:
 
 
 def _raw_contents(tensors: Sequence[Any], raw: Sequence[bytes]) -> list[bytes]:
-    """The raw bytes of each tensor.
+    """The raw bytes of each tensor. MLServer puts typed contents beside them that are there and hold nothing.
 
     Raises:
         ValueError: raw contents beside typed ones, not as many as tensors, or typed ones in another field.
@@ -172,7 +172,7 @@ def _raw_contents(tensors: Sequence[Any], raw: Sequence[bytes]) -> list[bytes]:
         return [_packed_contents(tensor) for tensor in tensors]
     if len(raw) != len(tensors):
         raise ValueError(f"has {len(raw)} raw contents for {len(tensors)} tensors")
-    if any(tensor.HasField("contents") for tensor in tensors):
+    if any(tensor.contents.ListFields() for tensor in tensors):
         raise ValueError("has raw contents beside typed ones")
     return list(raw)
 

@@ -55,6 +55,7 @@ _EXACT = 2**53  # whole numbers up to here are exact as floats of 64 bits
 _BF16_SHIFT = 16  # BF16 is the upper half of FP32
 _LENGTH_BYTES = 4
 _NUMBERS, _TEXTS = frozenset((bool, int, float)), frozenset((str,))
+_NULL_BITS = 0x7FF8_0000_0000_0001  # of a quiet NaN
 _MISSING = frozenset((*_NUMBERS, type(None)))  # in a tensor of floats null is a missing value, NaN
 
 
@@ -164,13 +165,19 @@ def numbers(data: object, datatype: str, shape: tuple[int, ...], kinds: frozense
 
 
 def _values(data: object, datatype: str, shape: tuple[int, ...]) -> NDArray[Any]:
-    """A tensor's numbers as its datatype holds them, integers exact and floats as floats of 64 bits without minus zero."""
+    """A tensor's numbers as its datatype holds them, integers exact and floats as floats of 64 bits without minus zero.
+
+    A null among floats is a NaN with bits of its own, for a server may read it as something else than NaN.
+    """
+    nulls: list[int] = []
     if isinstance(data, memoryview):
         read = unpacked_numbers(data, datatype, shape)
     elif datatype == "BF16":
         raise ValueError("is of BF16, which is sent as raw bytes only")
     elif datatype in BROKEN:
-        sent = np.array(flattened(data, shape, _MISSING), dtype=np.float64)
+        items = flattened(data, shape, _MISSING)
+        sent = np.array(items, dtype=np.float64)
+        nulls = [place for place in np.flatnonzero(np.isnan(sent)).tolist() if items[place] is None]
         with np.errstate(over="ignore"):
             read = sent.astype(NUMERIC[datatype])
     else:
@@ -179,7 +186,11 @@ def _values(data: object, datatype: str, shape: tuple[int, ...]) -> NDArray[Any]
         return read
     if np.isinf(read).any():
         raise ValueError(f"holds a number that is no {datatype}, or not finite")
-    return np.where(np.isnan(read), np.nan, read).astype(np.float64) + 0.0  # + 0.0: minus zero has the same fingerprint
+    values = (
+        np.where(np.isnan(read), np.nan, read).astype(np.float64) + 0.0
+    )  # + 0.0: minus zero has the same fingerprint
+    values.reshape(-1).view(np.uint64)[nulls] = _NULL_BITS
+    return values
 
 
 def _whole(items: list[Any], datatype: str) -> NDArray[Any]:

@@ -27,7 +27,7 @@ __all__ = [
     "shape_of_rows",
 ]
 
-GENERIC_STRANGER_ROWS = 1000
+GENERIC_STRANGER_ROWS = 400  # a stranger of so many rows is found as soon as one of 1,000; each of them is sent
 
 
 @dataclass(frozen=True, slots=True, eq=False)
