@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from modeltoll.bench.evasions.fillers import FILLERS
 from modeltoll.bench.evasions.registry import NO_EVASION
 from modeltoll.bench.report.aggregate import Results
-from modeltoll.bench.report.kinds import honest_kinds, strangers, trade_off
+from modeltoll.bench.report.kinds import KINDS_SINCE, honest_kinds, strangers, trade_off
 from modeltoll.bench.report.model import Section
 from modeltoll.bench.report.paper import TABLE_2
 from modeltoll.bench.report.tables import defences, live
 from modeltoll.bench.result_files import read_results
 from modeltoll.formatting import number, percent, times
-from tables.form import KINDS_SINCE, NOT_RUN, RESULTS, table
+from tables.form import NOT_RUN, RESULTS, table
 
 if TYPE_CHECKING:
     from modeltoll.bench.report.aggregate import SeedAggregate

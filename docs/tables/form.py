@@ -7,10 +7,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["KINDS_SINCE", "NOT_RUN", "RESULTS", "read", "table"]
+__all__ = ["NOT_RUN", "RESULTS", "read", "table"]
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
-KINDS_SINCE = 2  # the version of the bench's experiments since which honest callers are of several kinds
 NOT_RUN = "This suite was not run on this data set with the present tariff.\n"
 
 

@@ -8,11 +8,11 @@ from modeltoll.bench.evasions.registry import NO_EVASION
 from modeltoll.bench.honest.distribution_shifts import DECLARED, KINDS, ORDINARY, UNDECLARED
 from modeltoll.bench.honest.workload import WORKLOADS
 from modeltoll.bench.report.aggregate import Results, SeedAggregate
-from modeltoll.bench.report.kinds import TOLL_TITLES
+from modeltoll.bench.report.kinds import KINDS_SINCE, TOLL_TITLES
 from modeltoll.bench.result_files import read_results
 from modeltoll.bench.toll_schemes import CALIBRATED, CONFORMAL, WITHOUT_KINDS
 from modeltoll.formatting import percent, times
-from tables.form import KINDS_SINCE, NOT_RUN, RESULTS, table
+from tables.form import NOT_RUN, RESULTS, table
 
 __all__ = ["bench_honest_targets", "bench_thief_targets"]
 
@@ -62,7 +62,7 @@ _THIEVES = {
 
 def _results(suite: str, dataset: str) -> list[SeedAggregate]:
     found = Results(read_results(RESULTS / "bench", suite, dataset)).aggregates
-    return [one for one in found if one.documents[0].get("version", 1) >= KINDS_SINCE]
+    return [one for one in found if one.version >= KINDS_SINCE]
 
 
 def bench_thief_targets(dataset: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from modeltoll.bench.report.aggregate import Results
-from modeltoll.bench.report.kinds import honest_kinds, strangers, trade_off
+from modeltoll.bench.report.kinds import before_kinds, honest_kinds, strangers, trade_off
 from modeltoll.bench.toll_schemes import CALIBRATED, CONFORMAL, UNKNOWN_STRANGERS, WITHOUT_KINDS
 
 RHO = "conformal-rho-0.1"
@@ -44,6 +44,19 @@ def test_each_kind_has_its_price_under_every_toll():
     assert section.table.rows[0].count("from row 12") == 1
     assert (pixelated["declared"], pixelated["ours, without kinds"]) == ("no", "\N{EN DASH}")
     assert honest_kinds(Results([])) is None
+
+
+def test_results_of_the_tariff_before_kinds_are_named_and_not_taken_for_those_of_kinds():
+    found = [
+        honest("honest", CONFORMAL, "dark", 2303.0, version=1),
+        honest("honest", CONFORMAL, "dark", 1.7, dataset="fashion"),
+        document("table2", CONFORMAL, 5472.0, version=1),
+    ]
+    (row,) = columns(honest_kinds(Results(found)))
+    assert (row["data set"], row["ours"]) == ("fashion", "1.70x")
+    named = {(row["suite"], row["data set"]): row["experiments"] for row in columns(before_kinds(Results(found)))}
+    assert named == {("honest", "mnist"): "1", ("table2", "mnist"): "1"}
+    assert before_kinds(Results(found[1:2])) is None
 
 
 def test_strangers_are_shown_known_and_unknown():

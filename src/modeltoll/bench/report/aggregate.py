@@ -44,6 +44,11 @@ class SeedAggregate:
         return self.documents[0][member]
 
     @property
+    def version(self) -> int:
+        """The version of the bench that made it; see ``Experiment``."""
+        return int(self.documents[0].get("version", 1))
+
+    @property
     def mark(self) -> str:
         """The mark to print after numbers if a check fails, else an empty string."""
         return f" {MARK}" if self.failed_checks else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from modeltoll.bench.evasions.registry import EVASIONS
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from modeltoll.bench.report.aggregate import Results, SeedAggregate
 
-__all__ = ["TOLL_TITLES", "honest_kinds", "strangers", "trade_off"]
+__all__ = ["KINDS_SINCE", "TOLL_TITLES", "before_kinds", "honest_kinds", "strangers", "trade_off"]
 
 TOLL_TITLES = {
     CONFORMAL: "ours",
@@ -32,10 +33,27 @@ TOLL_TITLES = {
     CLASSES_ONLY: "ours, classes only",
     WITHOUT_KINDS: "ours, without kinds",
 }
+KINDS_SINCE = 2  # the version of the bench since which honest callers are of several kinds
 _COMPARED = (CONFORMAL, CALIBRATED, WITHOUT_KINDS)
 _NONE = "\N{EN DASH}"
 
 _Key = tuple[str, ...]
+
+
+def before_kinds(results: Results) -> Section | None:
+    """Which results are of the tariff before kinds."""
+    counts = Counter((one["suite"], one["dataset"]) for one in results.aggregates if one.version < KINDS_SINCE)
+    rows = tuple((suite, dataset, number(count)) for (suite, dataset), count in sorted(counts.items()))
+    text = (
+        "These results are of an earlier version of the bench: our toll there knows all traffic alone, has no bins and "
+        "another test of suspicion. Where a table or chart holds both, results of the present tariff stand under their own "
+        "profile or beside *without kinds*."
+    )
+    return (
+        Section("Results of the tariff before kinds", text, Table(("suite", "data set", "experiments"), rows, 2))
+        if rows
+        else None
+    )
 
 
 def _by_toll(found: Iterable[SeedAggregate], members: tuple[str, ...]) -> dict[_Key, dict[str, SeedAggregate]]:
@@ -57,7 +75,7 @@ def _suspicion(one: SeedAggregate | None) -> str:
 
 def honest_kinds(results: Results) -> Section | None:
     """What callers of each kind, class and mixture pay."""
-    found = results.select("honest", "quick", attack=HONEST)
+    found = [one for one in results.select("honest", "quick", attack=HONEST) if one.version >= KINDS_SINCE]
     rows = []
     for (dataset, name), tolls in _by_toll(found, ("dataset", "workload")).items():
         workload = WORKLOADS.get(name)

@@ -24,6 +24,7 @@ __all__ = ["report_sections", "write_report"]
 
 _SECTION_BUILDERS = (
     tables.failed_checks,
+    kinds.before_kinds,
     tables.table2,
     tables.table3,
     curves.leak_against_queries,
