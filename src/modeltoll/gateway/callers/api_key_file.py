@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import os
 import secrets
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from itertools import chain
@@ -107,7 +108,7 @@ def read_keys(path: Path) -> KeyDocument:
         SettingsError: the file cannot be read, or is not a key file; names every error at once.
     """
     try:
-        text = path.read_bytes()
+        text = path.read_bytes().removeprefix(BOM_UTF8)
     except OSError as error:
         raise SettingsError(
             [f"{path}: cannot be read: {error.strerror}; modeltoll keys create makes a key file"]
