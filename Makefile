@@ -14,7 +14,7 @@ PYTEST  = -m pytest -n $(WORKERS) --dist loadfile
 SHIPPED := build/shipped
 EPOCH   ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 
-.PHONY: demo test strangers coverage test-bench js browser lint lint-github format docs bench deploy wheel audit sbom vectors clean
+.PHONY: demo test strangers grpc-server coverage test-bench js browser lint lint-github format docs bench deploy wheel audit sbom vectors clean
 
 $(READY): pyproject.toml src/modeltoll/_version.py
 	$(PYTHON) -m venv $(VENV)
@@ -43,6 +43,10 @@ strangers: $(READY)
 	  && ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || [ "$$(id -u)" != 0 ] || { apt-get update -qq \
 	  && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nginx-light redis-server postgresql; }
 	$(BIN)/python -m pytest -m strangers
+
+# A real MLServer over gRPC behind the gateway, in an environment of its own, for it pins what we need in other versions.
+grpc-server: $(READY)
+	$(BIN)/python benchmarks/real_grpc_server.py
 
 # The same tests, with the lines counted that they reach outside of the bench; fails below pyproject's fail_under.
 coverage: $(READY)

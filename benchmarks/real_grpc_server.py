@@ -1,13 +1,13 @@
 """A real model server over gRPC behind the gateway: MLServer, asked by tritonclient.grpc, directly and for tolls.
 
-    python benchmarks/real_grpc_server.py [--work DIR] [--json FILE]
+    python benchmarks/real_grpc_server.py [--rows 40] [--budget 6] [--rounds 4] [--keep] [--work DIR] [--json FILE]
 
 As in ``real_servers.py``, MLServer comes from PyPI into an environment of its own and serves the demo's forest, which ``modeltoll
 calibrate`` prices over HTTP. Then ``modeltoll serve`` runs before it with ``listen_grpc``, once with MLServer's gRPC as its model
 server and once with its HTTP. Unseen digits, photograph patches and noise are sent one row a call by three pairs of callers: one
 over gRPC with ``pay_tolls``, one over HTTP. What gRPC callers get must be MLServer's own message, byte for byte, and what a row
 costs must be the same on both ways. Then 32 callers ask at once, through the interceptor and through ``modeltoll proxy --grpc``,
-and the gateway is killed and started again in the middle.
+and the gateway is killed and started again in the middle. ``--keep`` takes the tariff of an earlier run.
 """
 
 from __future__ import annotations
@@ -41,9 +41,8 @@ from modeltoll.demo.data import DATA_LOADERS, DataSizes
 from modeltoll.demo.processes import free_port, serving
 from modeltoll.pricing.calibration_file import load_calibration
 
-SIZES = DataSizes(honest=40, pictures=16, noise=16)
-BUDGET = 6.0  # seconds of work that each caller does
-CALLERS, ROUNDS = 32, 4
+UNSEEN = 800  # rows of the calibration
+CALLERS = 32
 OUTPUT = "predict_proba"
 
 
@@ -65,10 +64,10 @@ def client_of(address, purse=None):
         yield client
 
 
-def paid_over_grpc(address, key, who, rows):
+def paid_over_grpc(address, key, who, rows, budget):
     """Messages of one caller's rows, None for those that were not paid."""
     answers = []
-    with client_of(address, Purse(math.inf, max_seconds_per_hour=BUDGET, memory_kib=MEMORY_KIB)) as client:
+    with client_of(address, Purse(math.inf, max_seconds_per_hour=budget, memory_kib=MEMORY_KIB)) as client:
         for number, row in enumerate(rows):
             try:
                 answers.append(ask(client, row, key, f"{who}-{number}"))
@@ -79,9 +78,9 @@ def paid_over_grpc(address, key, who, rows):
     return answers
 
 
-def paid_over_http(url, key, who, rows):
+def paid_over_http(url, key, who, rows, budget):
     """The same rows over HTTP."""
-    purse = Purse(math.inf, max_seconds_per_hour=BUDGET, memory_kib=MEMORY_KIB)
+    purse = Purse(math.inf, max_seconds_per_hour=budget, memory_kib=MEMORY_KIB)
     headers = {"content-type": "application/json", "x-api-key": key}
     with httpx.Client(headers=headers, timeout=TIMEOUT, transport=TollTransport(purse=purse)) as client:
         for number, row in enumerate(rows):
@@ -108,15 +107,15 @@ def gateway(run, settings):
         yield process
 
 
-def priced(run, upstream, rows, direct):
+def priced(run, upstream, rows, direct, budget):
     """Figures of each pair of callers behind one kind of model server."""
     port, callers = free_port(), [f"{who}-{way}" for who in rows for way in ("grpc", "http")]
     settings = write_settings(run, upstream, callers, port)
     answers = {}
     with gateway(run, settings):
         for who, table in rows.items():
-            answers[who] = paid_over_grpc(f"127.0.0.1:{port}", f"{who}-grpc-key", who, table)
-            paid_over_http(f"http://127.0.0.1:{run.toll_port}", f"{who}-http-key", who, table)
+            answers[who] = paid_over_grpc(f"127.0.0.1:{port}", f"{who}-grpc-key", who, table, budget)
+            paid_over_http(f"http://127.0.0.1:{run.toll_port}", f"{who}-http-key", who, table, budget)
     bills, unit = asyncio.run(read_log(settings)), load_calibration(run.folder / TARIFF).unit_seconds
     figures = {}
     for who, table in rows.items():
@@ -145,13 +144,13 @@ def ask_until_answered(client, row, key, request_id):
     raise SystemExit("the gateway did not come back")
 
 
-def together(address, rows, direct, *, pays, meanwhile=None):
+def together(address, rows, direct, rounds, *, pays, meanwhile=None):
     """All callers at once, some rounds each; how many answers were changed, and how many calls failed."""
     with client_of(address, Purse(math.inf, memory_kib=MEMORY_KIB) if pays else None) as client:
 
         def caller(number):
             outcomes = []
-            for turn in range(ROUNDS):
+            for turn in range(rounds):
                 place = (number + turn) % len(rows)
                 answer, failures = ask_until_answered(client, rows[place], "many-grpc-key", f"honest-{place}")
                 outcomes.append((answer != direct[place], failures))
@@ -171,7 +170,7 @@ def together(address, rows, direct, *, pays, meanwhile=None):
     }
 
 
-def crowds(run, upstream, rows, direct):
+def crowds(run, upstream, rows, direct, rounds):
     """32 callers through the interceptor, through the sidecar, and with a kill in the middle."""
     port, sidecar, metrics = free_port(), free_port(), free_port()
     settings = write_settings(run, upstream, ["many-grpc"], port)
@@ -180,14 +179,14 @@ def crowds(run, upstream, rows, direct):
     proxy += ["--metrics", f"127.0.0.1:{metrics}", "--max-seconds", "600"]
     results, ready = {}, f"http://127.0.0.1:{metrics}/metrics"
     with gateway(run, settings):
-        results["interceptor"] = together(address, rows, direct, pays=True)
+        results["interceptor"] = together(address, rows, direct, rounds, pays=True)
         with serving(proxy, ready, run.folder / "sidecar.log"):
-            results["sidecar"] = together(f"127.0.0.1:{sidecar}", rows, direct, pays=False)
-    results["kill"] = with_a_kill(run, settings, address, rows, direct)
+            results["sidecar"] = together(f"127.0.0.1:{sidecar}", rows, direct, rounds, pays=False)
+    results["kill"] = with_a_kill(run, settings, address, (rows, direct, rounds))
     return results
 
 
-def with_a_kill(run, settings, address, rows, direct):
+def with_a_kill(run, settings, address, asked):
     """The same through the interceptor; the gateway is killed after the first second, and started again."""
     command = [sys.executable, "-m", "modeltoll", "serve", str(settings)]
     log = (run.folder / "killed.log").open("ab")
@@ -201,7 +200,7 @@ def with_a_kill(run, settings, address, rows, direct):
         processes.append(subprocess.Popen(command, stdout=log, stderr=log))
 
     try:
-        return together(address, rows, direct, pays=True, meanwhile=kill)
+        return together(address, *asked, pays=True, meanwhile=kill)
     finally:
         processes[-1].terminate()
         processes[-1].wait()
@@ -220,24 +219,38 @@ def wait_until_ready(run):
     raise SystemExit("the gateway does not start")
 
 
-def study(work):
-    """Everything; the result."""
-    run = ServerRun("mlserver", work / "mlserver", work / "mlserver-grpc-run")
-    shutil.rmtree(run.folder, ignore_errors=True)
-    run.folder.mkdir()
-    data = DATA_LOADERS["digits"](SIZES, None, np.random.default_rng(0))
-    np.savez(run.folder / "private.npz", x=data.private_x, y=data.private_y)
-    np.save(run.folder / "private.npy", data.private_x)
-    np.save(run.folder / "unseen.npy", data.calibration)
-    rows = {"honest": data.honest, "pictures": data.pictures, "noise": data.noise}
+def prepare(run, rows, *, keep):
+    """The environment and the data of a run; returns the rows of each caller."""
+    if not keep:
+        shutil.rmtree(run.folder, ignore_errors=True)
+    run.folder.mkdir(exist_ok=True)
+    for ledger in run.folder.glob("*.db*"):
+        ledger.unlink()
+    foreign = max(rows // 3, 1)
+    data = DATA_LOADERS["digits"](
+        DataSizes(honest=rows, pictures=foreign, noise=foreign), None, np.random.default_rng(0)
+    )
+    if not keep:
+        np.savez(run.folder / "private.npz", x=data.private_x, y=data.private_y)
+        np.save(run.folder / "private.npy", data.private_x)
+        np.save(run.folder / "unseen.npy", data.calibration[:UNSEEN])
     report_step("install")
     run.install()
+    return {"honest": data.honest, "pictures": data.pictures, "noise": data.noise}
+
+
+def study(given):
+    """Everything; the result."""
+    work = given.work.resolve()
+    run = ServerRun("mlserver", work / "mlserver", work / "mlserver-grpc-run")
+    rows = prepare(run, given.rows, keep=given.keep)
     report_step("start")
     with run.running(run.port) as url:
         settings = run.write_settings(url, list(rows))
-        report_step("calibrate")
-        command = [sys.executable, "-m", "modeltoll", "calibrate", settings, "--inputs", run.folder / "unseen.npy"]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        if not given.keep:
+            report_step("calibrate")
+            command = [sys.executable, "-m", "modeltoll", "calibrate", settings, "--inputs", run.folder / "unseen.npy"]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         server = f"127.0.0.1:{json.loads((run.folder / 'settings.json').read_text())['grpc_port']}"
         report_step("ask the server itself")
         with client_of(server) as client:
@@ -245,27 +258,32 @@ def study(work):
                 who: [ask(client, row, "none", f"{who}-{number}") for number, row in enumerate(table)]
                 for who, table in rows.items()
             }
-        result = {"server": run.version(), "tritonclient": triton.__package__, "upstreams": {}}
+        result = {"server": run.version(), "upstreams": {}}
+        report_step("32 callers")
+        result["callers_at_once"] = crowds(run, f"grpc://{server}", rows["honest"], direct["honest"], given.rounds)
         for name, upstream in (("grpc", f"grpc://{server}"), ("http", url)):
             report_step(f"prices, model server over {name}")
-            result["upstreams"][name] = priced(run, upstream, rows, direct)
-        report_step("32 callers")
-        result["callers_at_once"] = crowds(run, f"grpc://{server}", rows["honest"], direct["honest"])
+            result["upstreams"][name] = priced(run, upstream, rows, direct, given.budget)
     return result
 
 
 def main() -> None:
     """Study MLServer, and fail if an answer was changed or a row priced differently."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=40, help="honest rows; of foreign ones a third each")
+    parser.add_argument("--budget", type=float, default=6.0, help="seconds of work that each caller does")
+    parser.add_argument("--rounds", type=int, default=4, help="calls of each of the 32 callers at once")
+    parser.add_argument("--keep", action="store_true", help="take the tariff of an earlier run")
     parser.add_argument("--work", type=Path, default=Path("build/servers"), help="where the environment is made")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
-    result = study(given.work.resolve())
+    result = study(given)
     print(json.dumps(result, indent=2))
     if given.json:
-        head = {"command": "python benchmarks/real_grpc_server.py", "load_average": os.getloadavg()[2]}
-        given.json.write_text(json.dumps(head | {"budget_seconds": BUDGET} | result, indent=2) + "\n")
+        command = f"python benchmarks/real_grpc_server.py --rows {given.rows} --budget {given.budget:g} --rounds {given.rounds}"
+        head = {"command": command, "load_average": round(os.getloadavg()[2], 1)}
+        given.json.write_text(json.dumps(head | result, indent=2) + "\n")
     pairs = [figures for callers in result["upstreams"].values() for figures in callers.values()]
     faults = sum(figures["changed"] + figures["priced_differently"] for figures in pairs)
     faults += sum(crowd["changed"] for crowd in result["callers_at_once"].values())

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 
+import aiohttp
 import pytest
 import requests
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.responses import StreamingResponse
 
+from modeltoll.client.aiohttp import TollMiddleware
 from modeltoll.client.event_streams import FURTHER_SILENCE, asks_for_events, events_of
 from modeltoll.client.purse import Purse
 from modeltoll.client.requests import TollAdapter
@@ -76,6 +79,44 @@ def test_the_first_event_comes_at_once_and_a_caller_may_leave(any_driver, toll_s
     arrived.close()
 
 
+READS = {
+    "lines": lambda content: content,
+    "chunks": lambda content: content.iter_chunks(),
+    "bytes": lambda content: content.iter_chunked(3),
+}
+READ = {
+    "lines": b"".join(EVENTS).splitlines(keepends=True),
+    "chunks": [(event, True) for event in EVENTS],
+    "bytes": [event[start : start + 3] for event in EVENTS for start in range(0, len(event), 3)],
+}
+
+
+@pytest.mark.parametrize("way", READS)
+@pytest.mark.parametrize("waits", [False, True])
+def test_every_way_to_read_of_aiohttp_gives_the_events(toll_server, way, waits):
+    url = toll_server.serve_toll(stream_of(EVENTS))
+
+    async def main():
+        middlewares = [TollMiddleware(purse=Purse(replay_pace=0.001))]
+        async with aiohttp.ClientSession(middlewares=middlewares) as session, session.post(url) as response:
+            if waits:
+                await response.content.wait_eof()
+            return [part async for part in READS[way](response.content)]
+
+    parts = asyncio.run(main())
+    assert parts == READ[way] or (waits and way == "bytes" and b"".join(parts) == b"".join(EVENTS))
+
+
+def test_ways_to_read_of_requests_give_the_events(toll_server):
+    url = toll_server.serve_toll(stream_of(EVENTS))
+    with requests.Session() as session:
+        session.mount("http://", TollAdapter())
+        assert list(session.post(url, stream=True).iter_lines()) == b"".join(EVENTS).splitlines()
+        response = session.post(url, stream=True)
+        assert [response.raw.read(5), *response.iter_content(None)] == [EVENTS[0][:5], EVENTS[0][5:], *EVENTS[1:]]
+        assert session.post(url).text == b"".join(EVENTS).decode()
+
+
 @pytest.mark.parametrize("pace", [-1.0, float("nan"), float("inf")])
 def test_a_pace_that_is_no_time_is_refused(pace):
     with pytest.raises(ValueError, match="replay_pace"):
@@ -115,6 +156,8 @@ PLAIN_REQUEST = b'{"model": "m", "stream": false, "messages": [{"content": "\\"s
     ("*/*", STREAM_REQUEST, True),
     ("*/*", STREAM_REQUEST.decode(), True),
     ("text/event-stream", None, True),
+    ("Text/Event-Stream; q=1", None, True),
+    ("application/json, text/event-stream", None, False),
     ("application/json", PLAIN_REQUEST, False),
     ("", None, False),
 ])  # fmt: skip

@@ -247,6 +247,15 @@ def test_receipts_return_with_the_next_request_of_the_same_account(client, serve
     assert [receipts for _, receipts in server.receipts()] == [(), (), (b"1",), ()]
 
 
+def test_receipts_of_tolls_behind_an_admission_return_with_the_next_request_too(client, server):
+    stub = client()
+    for model in ("admission", "admission", "plain"):
+        stub.call(BYTES, BYTES.request(model))
+    first, paid, second, again, plain = [receipts for _, receipts in server.receipts()]
+    assert [bool(first), bool(paid), bool(second), bool(again), bool(plain)] == [False, False, True, False, True]
+    assert len(stub.purse.receipts) == 0
+
+
 def test_receipts_that_no_request_returned_are_posted_at_the_end_with_their_credentials(client, server):
     stub = client()
     keys = (("authorization", "Bearer a"),), KEY

@@ -84,11 +84,12 @@ def test_comments_come_before_the_events_while_a_toll_is_awaited(toll_server, si
     assert 'outcome="answered"} 1.0' in sidecar.metrics()
 
 
-def test_a_request_for_no_stream_gets_no_comments(toll_server, sidecar, prompt, toll, toll_response):
+@pytest.mark.parametrize("accept", ["*/*", "application/json, text/event-stream"])
+def test_a_request_for_no_stream_gets_no_comments(toll_server, sidecar, prompt, toll, toll_response, accept):
     asked, made = threading.Event(), toll_response(toll(STREAM))
     toll_server.handlers["/infer"] = lambda *_: late(made, asked)
     threading.Timer(0.3, asked.set).start()
-    _, *chunks = chunks_of(sidecar, content=b"{}")
+    _, *chunks = chunks_of(sidecar, content=b"{}", headers={"accept": accept})
     assert chunks == EVENTS
 
 
@@ -122,6 +123,17 @@ def test_an_error_after_comments_reaches_the_openai_sdk(
         with pytest.raises(openai.APIError, match=message):
             list(stream)
     assert 'outcome="failed"} 1.0' in sidecar.metrics()
+
+
+def test_an_answer_that_is_no_stream_is_not_lost_after_comments(toll_server, sidecar, prompt, toll, toll_response):
+    commented, made = threading.Event(), toll_response(toll(Answer(200, "application/json", b'{"a":\n 1}')))
+    toll_server.handlers["/infer"] = lambda *_: late(made, commented)
+    chunks = chunks_of(sidecar, **ASKING)
+    next(chunks)
+    next(chunks)
+    commented.set()
+    assert [chunk for chunk in chunks if chunk != COMMENT] == [b'data: {"a": 1}\n\n']
+    assert 'outcome="answered"} 1.0' in sidecar.metrics()
 
 
 def test_a_toll_that_is_refused_after_comments_is_an_error_event(toll_server, prompt, toll, toll_response):

@@ -381,6 +381,7 @@ def test_settings_that_cannot_serve_grpc_are_refused(tmp_path, calibration):
         ({"models": {"chat": chat | {"tariff": "none.json"}}}, "protocol oip"),
         ({"listen_grpc": "nowhere"}, "HOST:PORT"),
         ({"listen_grpc": "127.0.0.1:8080"}, "choose another port"),
+        ({"upstream": {"url": "app"}}, "modeltoll serve"),
         ({"upstream": {"url": "grpc://127.0.0.1"}}, "grpc://HOST:PORT"),
         ({"upstream": {"url": "grpc://127.0.0.1:9/v2"}}, "grpc://HOST:PORT"),
         ({"upstream": {"url": "grpcs://127.0.0.1:9", "ca_file": str(tmp_path / "none.pem")}}, "ca_file"),

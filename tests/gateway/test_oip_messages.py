@@ -23,6 +23,7 @@ from modeltoll.gateway.protocols.oip_conversions import (
     message_of_request,
 )
 from modeltoll.gateway.protocols.oip_grpc import OpenInferenceGrpc
+from modeltoll.gateway.protocols.oip_tensors import MOST_TEXTS
 from modeltoll.gateway.protocols.protocol import ServiceDescription
 from modeltoll.records import Answer
 
@@ -116,6 +117,17 @@ def test_values_that_their_datatype_does_not_hold_are_refused(datatype, field, v
         GRPC.read(message.SerializeToString(), SERVICE)
 
 
+@pytest.mark.parametrize("typed_contents", [True, False])
+def test_texts_are_bounded_in_number_for_each_takes_time(typed_contents):
+    message = request("BYTES", (1, MOST_TEXTS + 1))
+    if typed_contents:
+        message.inputs[0].contents.bytes_contents.extend([b""] * (MOST_TEXTS + 1))
+    else:
+        message.raw_input_contents.append(bytes(4 * (MOST_TEXTS + 1)))
+    with pytest.raises(RequestError, match="texts"):
+        GRPC.read(message.SerializeToString(), SERVICE)
+
+
 def test_a_request_that_is_written_in_its_own_order_is_sent_on_as_it_is():
     body = typed("FP32").SerializeToString(deterministic=True)
     assert GRPC.read(body, SERVICE).forward is None
@@ -200,6 +212,33 @@ def request_of_one_row():
     message = request("FP32", (1, 2))
     message.raw_input_contents.append(bytes(8))
     return message.SerializeToString()
+
+
+def test_contents_that_hold_nothing_beside_raw_ones_are_read_as_mlserver_means_them():
+    message = raw("FP32")
+    message.inputs[0].contents.SetInParent()
+    assert fingerprints(message) == fingerprints(raw("FP32"))
+    message.inputs[0].contents.fp32_contents.append(0.1)
+    with pytest.raises(RequestError, match="beside typed"):
+        fingerprints(message)
+
+
+@pytest.mark.parametrize(("size", "fits"), [(8, True), (7, False), (0, False), (-8, False)])
+def test_a_stated_size_is_that_of_its_tensor_as_kserve_writes_it(size, fits):
+    message = raw("FP32")
+    message.inputs[0].parameters["binary_data_size"].int64_param = size
+    if fits:
+        assert fingerprints(message) == fingerprints(raw("FP32"))
+        return
+    with pytest.raises(RequestError, match="binary_data_size"):
+        fingerprints(message)
+
+
+def test_a_stated_size_is_a_whole_number():
+    message = raw("FP32")
+    message.inputs[0].parameters["binary_data_size"].string_param = "8"
+    with pytest.raises(RequestError, match="binary_data_size"):
+        fingerprints(message)
 
 
 @pytest.mark.parametrize("typed_contents", [True, False])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import replace
 
 import httpx
@@ -296,7 +297,8 @@ def test_the_new_account_toll_of_a_blind_model_is_paid_in_tolls_of_its_bound(new
 FAILURES = {
     "down": UpstreamError("down"),
     "busy": UpstreamBusy("the queue is full"),
-    "refused": lambda path, body: Answer(400, "application/json", b'{"error": "no"}'),
+    "busy itself": lambda path, body: Answer(429, "application/json", b'{"error": "later"}'),
+    "loading": lambda path, body: Answer(503, "application/json", b'{"error": "later"}'),
     "broken": lambda path, body: Answer(500, "application/json", b""),
 }
 
@@ -311,6 +313,29 @@ def test_a_request_for_which_the_model_did_not_work_is_given_back(harness, failu
     harness.upstream.handler = honest
     assert harness.standing().unsettled == pytest.approx(0.0, abs=1e-15)
     assert harness.handle(rows(harness, 5), gate=gate).mode == "sealed"
+
+
+@pytest.mark.parametrize("status", [400, 404, 413, 422])
+@pytest.mark.parametrize("batch", [1, 5])
+def test_a_refusal_keeps_the_price_of_one_row_so_that_it_cannot_be_asked_without_end(harness, status, batch):
+    """Whether a row is refused may tell of the model. A large batch that is refused costs no more than a row."""
+    harness.upstream.handler = lambda path, body: Answer(status, "application/json", b'{"error": "no"}')
+    gate = harness.gate()
+    for number in range(4):
+        with pytest.raises(UpstreamRefused):
+            harness.handle(rows(harness, batch), gate=gate)
+        assert harness.standing().unsettled == pytest.approx((number + 1) * UNIT)
+    for _ in range(10):
+        with contextlib.suppress(UpstreamRefused):
+            result = harness.handle(rows(harness, batch), gate=gate)
+    asked = len(harness.upstream.requests)
+    assert (result.mode, asked) == ("admission", 10 if batch == 1 else asked)
+    with pytest.raises(
+        UpstreamRefused
+    ):  # who pays for admission may go on; what was paid beyond a row's price is kept for them
+        admit(harness, result, gate=gate)
+    assert len(harness.upstream.requests) == asked + 1
+    assert harness.standing().prepaid == pytest.approx(max(0.0, result.work.seconds - UNIT), abs=UNIT)
 
 
 SPENT = {

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from modeltoll import wire
-from modeltoll.errors import LedgerError, RequestError, TokenExpired, TokenRefused, UpstreamError
+from modeltoll.errors import LedgerError, RequestError, TokenExpired, TokenRefused, UpstreamError, UpstreamRefused
 from modeltoll.gateway.core.credit import Credit, CreditTerms
 from modeltoll.gateway.core.puzzle_selector import OfferedPuzzle, PuzzleSelector
 from modeltoll.gateway.core.receipts import RECEIPT_SECONDS
@@ -397,7 +397,7 @@ class Settling(RuleBasedStateMachine):
 
     @rule(caller=callers, gate=gates, count=st.integers(1, 14), failure=st.sampled_from(list(FAILURES)))
     def the_model_server_fails(self, caller, gate, count, failure):
-        """What was reserved is given back, also after a payment for admission."""
+        """What was reserved is given back, also after a payment for admission; of a refusal, all but one row's price."""
         body = self._rows(count, 1)
         self.upstream.handler = FAILURES[failure]
         result = self._handle(gate, caller, body)
@@ -405,6 +405,11 @@ class Settling(RuleBasedStateMachine):
             result = self._pay_admission((caller, gate, result.toll), "receipts")
         self.upstream.handler = self._answer
         assert isinstance(result, Exception) or result.mode == "admission"
+        if isinstance(result, UpstreamRefused) and gate != SHADOW:
+            admission, books = self.ledger.admission, self.books[caller.name]
+            of_credit = min(UNITS[gate], admission.from_credit)
+            books.unpaid += of_credit
+            books.prepaid -= min(UNITS[gate] - of_credit, admission.from_prepaid)
 
     @rule(caller=callers, gate=gates, count=st.integers(1, 14))
     def hang_up(self, caller, gate, count):

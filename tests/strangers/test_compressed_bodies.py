@@ -53,11 +53,11 @@ class Server:
     """A model server that keeps what it was sent, and answers with ``headers``."""
 
     def __init__(self):
-        self.seen, self.answer, self.headers = [], SCORES, {}
+        self.seen, self.answer, self.headers, self.status = [], SCORES, {}, 200
 
     async def say(self, request):
         self.seen.append((request.headers.get("content-encoding"), await request.body()))
-        return Response(self.answer, headers={"content-type": "application/json"} | self.headers)
+        return Response(self.answer, self.status, {"content-type": "application/json"} | self.headers)
 
     def application(self):
         return Starlette(routes=[Route("/predict", self.say, methods=["POST"])])
@@ -81,7 +81,7 @@ def setup(tmp_path_factory):
 
 @pytest.fixture
 def server(setup):
-    setup[0].seen, setup[0].answer, setup[0].headers = [], SCORES, {}
+    setup[0].__init__()
     return setup[0]
 
 
@@ -124,6 +124,13 @@ def test_an_answer_that_is_compressed_in_another_way_is_released_in_shadow_mode_
     with httpx.stream("POST", f"{passing.url}/predict", content=ROWS) as shown:
         raw = b"".join(shown.iter_raw())
     assert (shown.status_code, shown.headers["content-encoding"], raw) == (200, encoding, packed)
+
+
+@pytest.mark.parametrize("mode", [1, 2], ids=["enforce", "shadow"])
+def test_a_refusal_in_another_coding_is_written_anew_without_it(setup, server, mode):
+    server.headers, server.answer, server.status = {"content-encoding": "br"}, b"\x0b\x02\x80abc", 422
+    found = post(setup[mode].url, ROWS, "")
+    assert (found.status_code, "content-encoding" in found.headers, "error" in found.json()) == (422, False, True)
 
 
 @pytest.mark.parametrize("mode", ["enforce", "shadow"])

@@ -82,8 +82,9 @@ def serve(
     for notice in (*gateway.warnings, *asyncio.run(unmeasured_notices(loaded))):
         _print_note(f"[yellow]note:[/] {escape(notice)}")
     places = ", ".join(place if place.startswith("unix:") else f"http://{place}" for place in loaded.listen_addresses)
+    grpc = f" and grpc://{loaded.listen_grpc}" if loaded.listen_grpc else ""
     message = (
-        f"gateway on {places} for {loaded.upstream.url}, metrics on http://{loaded.admin}/metrics, "
+        f"gateway on {places}{grpc} for {loaded.upstream.url}, metrics on http://{loaded.admin}/metrics, "
         f"dashboard on http://{loaded.admin}/dashboard/, test page on http://{loaded.admin}/try/"
     )
     if workers == 1:

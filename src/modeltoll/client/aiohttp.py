@@ -31,7 +31,7 @@ from yarl import URL
 
 from modeltoll.client.aiohttp_settling import SessionSettler
 from modeltoll.client.decompression import check_encoding, decompressed
-from modeltoll.client.event_streams import events_of, is_event_stream
+from modeltoll.client.event_streams import EVENTS_BEFORE_OTHERS, events_of, is_event_stream
 from modeltoll.client.http_messages import BoundedBody, announce, is_forwarded, opened_headers
 from modeltoll.client.purse import Purse
 from modeltoll.client.toll_call import TollCall
@@ -230,12 +230,12 @@ def _opened_response(response: ClientResponse, answer: Answer, pace: float) -> C
 class _EventReader(StreamReader):
     """The content of an opened event stream. Whatever method reads it, the next event comes once the last one is read."""
 
-    __slots__ = ("_events", "_next", "_pace")
+    __slots__ = ("_count", "_events", "_next", "_pace")
 
     def __init__(self, body: bytes, pace: float) -> None:
         loop = asyncio.get_running_loop()
         super().__init__(BaseProtocol(loop), max(len(body), 1), loop=loop)
-        self._pace = pace
+        self._pace, self._count = pace, 0
         self._events = events_of(body)
         self._next = next(self._events, b"")
         self._feed()
@@ -248,6 +248,13 @@ class _EventReader(StreamReader):
         if not self._next:
             self.feed_eof()
 
+    async def wait_eof(self) -> None:
+        """Make all events ready to be read at once."""
+        while not self.is_eof():
+            self._feed()
+
     async def _wait(self, func_name: str) -> None:  # noqa: ARG002  called by every method that finds no data
-        await asyncio.sleep(self._pace)
+        self._count += 1
+        if self._pace or self._count % EVENTS_BEFORE_OTHERS == 0:
+            await asyncio.sleep(self._pace)
         self._feed()

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from modeltoll.records import Answer
 
-__all__ = ["FURTHER_SILENCE", "asks_for_events", "events_of", "is_event_stream"]
+__all__ = ["EVENTS_BEFORE_OTHERS", "FURTHER_SILENCE", "asks_for_events", "events_of", "is_event_stream"]
 
 FURTHER_SILENCE = 25.0
 """Seconds by which a gateway may be silent for longer than its model server: it sends nothing until 10 to 20 s after the first
 event, and then a byte every 10 s."""
+
+EVENTS_BEFORE_OTHERS = 64
+"""Events that are replayed at once before an event loop runs its other tasks."""
 
 _BLANK_LINES = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2,}")  # the end of an event: server-sent events, HTML standard 9.2.5
 _STREAM_MEMBER = re.compile(rb'"stream"\s*:\s*true')
@@ -39,8 +42,8 @@ def events_of(body: bytes) -> Iterator[bytes]:
 
 
 def asks_for_events(accept: str, body: bytes | str | None) -> bool:
-    """Whether a request asks for an event stream: by ``Accept``, or by ``"stream": true`` in its JSON body."""
-    if "text/event-stream" in accept.lower():
+    """Whether a request asks for an event stream: ``Accept`` names nothing else, or its JSON body has ``"stream": true``."""
+    if {kind.partition(";")[0].strip() for kind in accept.lower().split(",")} == {"text/event-stream"}:
         return True
     raw = body.encode("utf-8", "surrogateescape") if isinstance(body, str) else body or b""
     return _STREAM_MEMBER.search(raw) is not None

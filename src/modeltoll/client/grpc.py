@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self
+from weakref import ref
 
 import grpc
 import grpc.aio
@@ -180,30 +181,38 @@ def pay_tolls(client: Any, max_seconds: float = 30.0, *, purse: Purse | None = N
     if stub is not None and isinstance(channel, grpc.Channel):
         blocking = TollInterceptor(max_seconds, purse=purse)
         client._client_stub = type(stub)(grpc.intercept_channel(channel, blocking))  # noqa: SLF001  it takes no interceptor
-        client.close = _closing_after(blocking.close, client.close)
+        _settle_before_close(client, blocking.close)
         return
     interceptors = getattr(channel, "_unary_unary_interceptors", None)
     if stub is not None and isinstance(channel, grpc.aio.Channel) and isinstance(interceptors, list):
         asynchronous = AioTollInterceptor(max_seconds, purse=purse)
         interceptors.append(asynchronous)  # grpc.aio takes interceptors only with a new channel
-        client.close = _closing_after_async(asynchronous.close, client.close)
+        _settle_before_async_close(client, asynchronous.close)
         return
     raise TypeError(
         f"{type(client).__name__} keeps no gRPC channel that is known here; give the interceptor to its channel instead"
     )
 
 
-def _closing_after(first: Callable[[], None], close: Callable[[], Any]) -> Callable[[], Any]:
-    def closing() -> Any:
-        first()
-        return close()
+def _settle_before_close(client: Any, settle: Callable[[], Any]) -> None:
+    """Let ``client.close()`` post receipts first, without a reference from the client to itself."""
+    kept = ref(client)
 
-    return closing
+    def close() -> Any:
+        settle()
+        closing = kept()
+        return None if closing is None else type(closing).close(closing)
+
+    client.close = close
 
 
-def _closing_after_async(first: Callable[[], Any], close: Callable[[], Any]) -> Callable[[], Any]:
-    async def closing() -> Any:
-        await first()
-        return await close()
+def _settle_before_async_close(client: Any, settle: Callable[[], Awaitable[None]]) -> None:
+    """The same where ``close`` is a coroutine function."""
+    kept = ref(client)
 
-    return closing
+    async def close() -> Any:
+        await settle()
+        closing = kept()
+        return None if closing is None else await type(closing).close(closing)
+
+    client.close = close

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any, TypeAlias
 
@@ -30,6 +30,8 @@ _Metadata: TypeAlias = Iterable[tuple[str, str | bytes]]
 _ACCEPT, _SETTLE, _RECEIPT = (name.lower() for name in (wire.ACCEPT_HEADER, wire.SETTLE_HEADER, wire.RECEIPT_HEADER))
 _PARAMETER = "toll"
 _KEY_BYTES = b"\x0a\x04toll"  # of the parameter's key in a serialised message
+_SAME_METHOD = MODEL_INFER.rpartition("/")[2]  # these two are relative to the path of the call
+_SETTLE_REFERENCE = wire.relative_reference(MODEL_INFER, wire.SETTLE_PATH)
 _OK_STATUS = 200
 _numbers = count(1)
 
@@ -88,12 +90,20 @@ class Reply:
 
 
 def _possible_toll(response: Any) -> bytes | None:
-    """The serialised message if it has the parameter of a toll, else None."""
+    """The serialised message if it has the parameter of a toll, else None.
+
+    Raises:
+        TollMalformed: it may be a toll, and its class has no methods to write and read bytes.
+    """
     if isinstance(response, bytes):
         return response if _KEY_BYTES in response else None
     parameters = getattr(response, "parameters", None)
-    if not parameters or _PARAMETER not in parameters or not hasattr(type(response), "FromString"):
+    if not parameters or _PARAMETER not in parameters or getattr(response, "outputs", None):
         return None
+    if not hasattr(response, "SerializeToString") or not hasattr(response, "FromString"):
+        raise TollMalformed(
+            f"a toll in a {type(response).__name__} cannot be read: it has no SerializeToString and FromString"
+        )
     body: bytes = response.SerializeToString()
     return body
 
@@ -106,7 +116,14 @@ class _GrpcTollCall(TollCall):
     """A call whose tolls stand in messages and trailing metadata."""
 
     def find_toll(self, body: bytes) -> Toll | None:
-        """The toll in what ``Reply.toll`` holds: no message begins like a JSON object."""
+        """The toll in what ``Reply.toll`` holds: no message begins like a JSON object.
+
+        A proof and receipts return with calls of the same channel, whatever paths of HTTP the toll states.
+        """
+        toll = self._stated_toll(body)
+        return None if toll is None else replace(toll, redeem=_SAME_METHOD, settle=_SETTLE_REFERENCE)
+
+    def _stated_toll(self, body: bytes) -> Toll | None:
         if body.startswith(b"{"):
             return wire.find_grpc_toll(body, further=self.purse.puzzles)
         try:

@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from modeltoll.client.decompression import decompressed
-from modeltoll.client.event_streams import FURTHER_SILENCE, asks_for_events, events_of, is_event_stream
+from modeltoll.client.event_streams import (
+    EVENTS_BEFORE_OTHERS,
+    FURTHER_SILENCE,
+    asks_for_events,
+    events_of,
+    is_event_stream,
+)
 from modeltoll.client.http_messages import announce, is_forwarded, is_kept, opened_headers
 from modeltoll.client.purse import Purse
 from modeltoll.client.receipts import Settlement
@@ -101,7 +107,7 @@ def _event_stream_type(library: Any) -> Any:
 
         async def __aiter__(self) -> AsyncIterator[bytes]:
             for number, event in enumerate(events_of(self._body)):
-                if number:
+                if number and (self._pace or number % EVENTS_BEFORE_OTHERS == 0):
                     await anyio.sleep(self._pace)
                 yield event
 

@@ -145,9 +145,10 @@ class _Sidecar:
             async with self._send(request, await _body(request), program) as upstream_response:
                 response = program.response or await self._start_response(request, upstream_response)
                 if program.response is not None and not is_event_stream(upstream_response):
-                    await program.pass_on(upstream_response)
-                elif await self._stream_body(request, upstream_response, response):
-                    outcome = "answered"
+                    is_whole = await program.pass_on(upstream_response)
+                else:
+                    is_whole = await self._stream_body(request, upstream_response, response)
+                outcome = "answered" if is_whole else "failed"
                 return response
         except TollError as error:
             outcome = "refused"

@@ -25,7 +25,6 @@ __all__ = ["KEEP_ALIVE_SECONDS", "AnnouncingMiddleware", "WaitingProgram", "is_e
 KEEP_ALIVE_SECONDS = 10.0
 _KEEP_ALIVE = b":\n\n"
 _OK = 200
-_MAX_ERROR_BYTES = 1 << 16  # of an upstream's error that is passed on
 _HEADERS = {"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache"}
 _toll_found: ContextVar[asyncio.Event] = ContextVar("whether the response to a program's request is a toll")
 
@@ -71,24 +70,31 @@ class WaitingProgram:
         """The response with the reason why there is no answer; an error event in a response that has begun."""
         if self.response is None:
             return refusal(status, reason)
-        await self._end(self.response, {"message": reason, "code": status})
+        await self._end(self.response, {"error": {"message": reason, "code": status}})
         return self.response
 
-    async def pass_on(self, upstream_response: ClientResponse) -> None:
-        """End a response that has begun with what the upstream answers in place of an event stream."""
+    async def pass_on(self, upstream_response: ClientResponse) -> bool:
+        """End a response that has begun with what the upstream answers in place of an event stream; whether it is an answer."""
         assert self.response is not None
-        status, body = upstream_response.status, await upstream_response.content.read(_MAX_ERROR_BYTES)
+        status, body = upstream_response.status, await upstream_response.content.read()
         try:
-            error = json.loads(body)["error"]
-        except (ValueError, KeyError, TypeError, RecursionError):
-            error = f"the upstream answered {status}"
-        await self._end(self.response, error if isinstance(error, dict) else {"message": error, "code": status})
+            document = json.loads(body)
+        except (ValueError, RecursionError):
+            document = None
+        if status == _OK and document is not None:  # it may have been paid for
+            await self._end(self.response, document)
+            return True
+        error = document.get("error") if isinstance(document, dict) else None
+        reason = error if isinstance(error, str) else f"the upstream answered {status}"
+        error = error if isinstance(error, dict) else {"message": reason, "code": status}
+        await self._end(self.response, {"error": error})
+        return False
 
     @staticmethod
-    async def _end(response: web.StreamResponse, error: dict[str, Any]) -> None:
-        """Send an error event in the form that clients of OpenAI's API read."""
+    async def _end(response: web.StreamResponse, document: object) -> None:
+        """Send a document as the last event. Clients of OpenAI's API raise one with an ``error``."""
         with suppress(OSError):  # the program has left
-            await response.write(b"data: " + json.dumps({"error": error}).encode() + b"\n\n")
+            await response.write(b"data: " + json.dumps(document).encode() + b"\n\n")
             await response.write_eof()
 
 

@@ -13,12 +13,11 @@ import secrets
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
-from itertools import chain
 from pathlib import Path
 from typing import Literal
 
+import msgspec
 from pydantic import AwareDatetime, Field, TypeAdapter, ValidationError, field_validator
-from pydantic_core import from_json
 
 from modeltoll.errors import ModeltollError, SettingsError
 from modeltoll.files import replace_atomically
@@ -34,6 +33,8 @@ __all__ = [
     "KeyRecord",
     "change_keys",
     "draw_key",
+    "each_record",
+    "parse_record",
     "read_keys",
     "with_key",
     "with_known_honest",
@@ -46,7 +47,7 @@ _PREFIX = "mt_"  # lets secret scanners recognise a key of ours
 _KEY_BYTES = 32
 _ID_DIGITS = 8
 _MODE = 0o600
-_SLICE = 500  # keys that are checked at a time, in some milliseconds
+_SLICE = 100  # keys that are checked at a time, in a millisecond
 
 
 class KeyFileError(ModeltollError):
@@ -92,7 +93,14 @@ class KeyDocument(SettingsPart):
         return keys
 
 
-_records = TypeAdapter(tuple[KeyRecord, ...])
+class _KeyLines(msgspec.Struct, forbid_unknown_fields=True):
+    """A key file whose keys are not read yet."""
+
+    keys: list[msgspec.Raw] = []
+    version: Literal[1] = 1
+
+
+_records, _lines = TypeAdapter(tuple[KeyRecord, ...]), msgspec.json.Decoder(_KeyLines)
 
 
 def draw_key() -> tuple[str, str]:
@@ -108,30 +116,41 @@ def read_keys(path: Path) -> KeyDocument:
         SettingsError: the file cannot be read, or is not a key file; names every error at once.
     """
     try:
-        text = path.read_bytes().removeprefix(BOM_UTF8)
-    except OSError as error:
-        raise SettingsError(
-            [f"{path}: cannot be read: {error.strerror}; modeltoll keys create makes a key file"]
-        ) from None
-    try:
-        return _document_of(text)
+        return KeyDocument.model_validate_json(_text_of(path))
     except ValidationError as error:
         raise SettingsError([f"{path}: {fault}" for fault in errors_of(error, "the file")]) from None
 
 
-def _document_of(text: bytes) -> KeyDocument:
-    """The document of a file's text, checked in slices, so that a large one does not hold up requests in other threads.
+def _text_of(path: Path) -> bytes:
+    try:
+        return path.read_bytes().removeprefix(BOM_UTF8)
+    except OSError as error:
+        raise SettingsError(
+            [f"{path}: cannot be read: {error.strerror}; modeltoll keys create makes a key file"]
+        ) from None
+
+
+def each_record(path: Path) -> Iterator[tuple[KeyRecord, bytes]]:
+    """The keys of a file one by one, each with the JSON text that ``parse_record`` reads again.
+
+    A large file holds up requests in other threads for a few milliseconds only: no more than some keys are objects at a time.
 
     Raises:
-        ValidationError: it is not a key file; names every error at once.
+        SettingsError: the file cannot be read, or is not a key file; names every error at once, some after other keys.
     """
     try:
-        document = from_json(text)
-        lines = document["keys"]
-        slices = [_records.validate_python(lines[start : start + _SLICE]) for start in range(0, len(lines), _SLICE)]
-        return KeyDocument.model_validate(document | {"keys": tuple(chain.from_iterable(slices))})
-    except (ValueError, TypeError, KeyError):  # a ValidationError is a ValueError; here it names places in a slice
-        return KeyDocument.model_validate_json(text)
+        lines = _lines.decode(_text_of(path)).keys
+        for start in range(0, len(lines), _SLICE):
+            texts = [bytes(line) for line in lines[start : start + _SLICE]]
+            yield from zip(_records.validate_json(b"[" + b",".join(texts) + b"]"), texts, strict=True)
+    except ValueError:  # of msgspec or pydantic, which here names places in a slice
+        read_keys(path)  # names them in the file
+        raise
+
+
+def parse_record(text: bytes) -> KeyRecord:
+    """One key, of a text of ``each_record``."""
+    return KeyRecord.model_validate_json(text)
 
 
 def change_keys(path: Path, change: Callable[[KeyDocument], KeyDocument]) -> KeyDocument:

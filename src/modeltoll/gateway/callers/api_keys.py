@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from modeltoll.errors import CallerRefused, SettingsError
-from modeltoll.gateway.callers.api_key_file import read_keys
+from modeltoll.gateway.callers.api_key_file import each_record, parse_record, read_keys
 from modeltoll.gateway.callers.identify import hash_key
 from modeltoll.gateway.file_watch import FileWatch
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from modeltoll.gateway.callers.api_key_file import KeyDocument, KeyRecord
+    from modeltoll.gateway.callers.api_key_file import KeyRecord
     from modeltoll.gateway.callers.identify import Tier
     from modeltoll.records import Caller
 
@@ -33,12 +33,13 @@ class _StoredKey:
 
 @dataclass(frozen=True, slots=True)
 class _KeyTable:
-    """The keys of a file by their hashes. ``used`` are those that came with a request, with their callers.
+    """The keys of a file by their hashes, as texts. ``used`` are those that came with a request, with their callers.
 
-    ``expiries``: of the keys that expire, in order, in seconds since the epoch.
+    ``expiries``: of the keys that expire, in order, in seconds since the epoch. Texts, unlike objects, take no time of the
+    collector of garbage, which would hold up requests.
     """
 
-    records: Mapping[str, KeyRecord] = field(default_factory=dict)
+    texts: Mapping[str, bytes] = field(default_factory=dict)
     expiries: tuple[float, ...] = ()
     used: dict[str, _StoredKey] = field(default_factory=dict)
 
@@ -60,33 +61,37 @@ class ApiKeys:
     def valid_count(self) -> int:
         """The number of keys that have not expired."""
         table = self._table
-        return len(table.records) - bisect_right(table.expiries, self._clock())
+        return len(table.texts) - bisect_right(table.expiries, self._clock())
 
     def caller(self, credential: str) -> Caller | None:
         """See ``Credentials.caller``; an expired key is refused."""
         table, hashed = self._table, hash_key(credential)
         key = table.used.get(hashed)
         if key is None:
-            record = table.records.get(hashed)
-            if record is None:
+            text = table.texts.get(hashed)
+            if text is None:
                 return None
-            key = table.used[hashed] = self._stored(record)
+            key = table.used[hashed] = self._stored(parse_record(text))
         if key.expires <= self._clock():
             raise CallerRefused("the API key has expired")
         return key.caller
 
     def _load(self) -> None:
-        self._table = self._table_of(read_keys(self._path))
-
-    def _table_of(self, document: KeyDocument) -> _KeyTable:
-        unknown = {key.tier for key in document.keys} - self._tiers.keys()
-        if unknown:
+        texts: dict[str, bytes] = {}
+        expiries, tiers, count = [], set(), 0
+        for key, text in each_record(self._path):
+            texts[key.sha256], count = text, count + 1
+            tiers.add(key.tier)
+            if key.expires:
+                expiries.append(key.expires.timestamp())
+        if len(texts) != count:
+            read_keys(self._path)  # which names the key that is there twice
+        if unknown := tiers - self._tiers.keys():
             known = ", ".join(self._tiers)
             raise SettingsError(
                 [f"{self._path}: there is no tier {tier!r}; there are: {known}" for tier in sorted(unknown)]
             )
-        expiries = sorted(key.expires.timestamp() for key in document.keys if key.expires)
-        return _KeyTable({key.sha256: key for key in document.keys}, tuple(expiries))
+        self._table = _KeyTable(texts, tuple(sorted(expiries)))
 
     def _stored(self, key: KeyRecord) -> _StoredKey:
         groups = (f"org:{key.organisation}",) * bool(key.organisation)

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["Gate"]
 
 _WORKED = (499, 504)  # statuses of a model server that has begun to work: its client hung up, or it was too slow
+_JUDGED = (400, 404, 409, 413, 415, 422)  # statuses of a model server that has looked at the request and refuses it
 _NOTHING_RESERVED = Admission(admitted=True)
 
 
@@ -207,20 +208,21 @@ class Gate:
     ) -> tuple[Answered, EarlyLeaks]:
         """Ask the upstream, and measure meanwhile. Gives the reservation back where the model did not work for it.
 
-        Where it has worked in vain, what was prepaid for the answer itself is given back.
-
-        It has worked where the caller hangs up, where it is or says that it is too slow, where it says that the caller hung
-        up, and where its answer cannot be measured.
+        Where it has worked in vain, what was prepaid for the answer itself is given back. It has worked where the caller
+        hangs up, where it is or says that it is too slow, where it says that the caller hung up, and where its answer cannot
+        be measured. Where it has judged the request, as much as an average honest row costs
+        is not given back: a refusal may tell of the model, and must not be had for nothing without end.
         """
         try:
             return await self._early_measurement.measure_during(self._upstream_steps.ask(request, parsed), parsed)
         except Exception as error:
-            worked = isinstance(error, UpstreamRefused) and error.status in _WORKED
-            if worked or isinstance(error, UpstreamTimeout | CallerGone):
+            status = error.status if isinstance(error, UpstreamRefused) else 0
+            if status in _WORKED or isinstance(error, UpstreamTimeout | CallerGone):
                 rows, unit = len(parsed.fingerprints), tariff.unit_seconds
                 await self._settlement.give_back_excess(request.caller, admission, rows, unit)
             else:
-                await self._settlement.give_back(request.caller, admission)
+                kept = tariff.unit_seconds if status in _JUDGED else 0.0
+                await self._settlement.give_back(request.caller, admission, kept)
             raise
 
     def _is_unpriced(self, caller: Caller) -> bool:

@@ -162,7 +162,7 @@ class RefusedAnswers:
                 kept += [(name, value)] if value in ("true", "false") else []
             elif name == "www-authenticate":
                 kept += [(name, value)] if answer.status in _CHALLENGES else []
-            elif name != "location":
+            elif name not in ("location", "content-encoding"):  # the body is written anew
                 kept.append((name, value))
         return tuple(kept)
 

@@ -156,11 +156,17 @@ class Settlement:
                 self._deferred.add(caller, counted)
             raise
 
-    async def give_back(self, caller: Caller, admission: Admission) -> None:
-        """Give back what was reserved for a request that was not answered, as far as the ledger answers."""
-        if admission.from_credit or admission.from_prepaid:
+    async def give_back(self, caller: Caller, admission: Admission, kept: float = 0.0) -> None:
+        """Give back what was reserved for a request that was not answered, as far as the ledger answers.
+
+        ``kept``: seconds of it that are not given back, of the credit first.
+        """
+        of_credit = min(kept, admission.from_credit)
+        of_prepaid = min(kept - of_credit, admission.from_prepaid)
+        back = Adjustment(of_credit - admission.from_credit, admission.from_prepaid - of_prepaid)
+        if back != Adjustment():
             with suppress(LedgerError):
-                await self._ledger.adjust(caller, Adjustment(-admission.from_credit, admission.from_prepaid))
+                await self._ledger.adjust(caller, back)
 
     async def give_back_excess(self, caller: Caller, admission: Admission, rows: int, unit_seconds: float) -> None:
         """Give back what was prepaid beyond the units of a request for which the model has worked in vain."""

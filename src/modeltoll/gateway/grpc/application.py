@@ -151,15 +151,15 @@ class GrpcApplication:
             )
             named = (message.model_name, message.id)
             del message
-            request = self._with_payment(request, target.gate, call.proof())
+            request = await self._with_payment(request, target.gate, call.proof())
             result = await self._handle(target.gate, request, call, scope)
         return _outcome(target.gate, result, named, accept_receipts=accept.receipts)
 
-    def _with_payment(self, request: GateRequest, gate: Gate, proof: bytes | None) -> GateRequest:
+    async def _with_payment(self, request: GateRequest, gate: Gate, proof: bytes | None) -> GateRequest:
         if proof is None:
             return request
-        model = gate.config.served_model.service.model
-        payment = paid_by_digest(self._components.runtime, model, request, proof)
+        model, runtime = gate.config.served_model.service.model, self._components.runtime
+        payment = await off_loop(len(request.body) > LARGE_BYTES, paid_by_digest, runtime, model, request, proof)
         self._components.metrics.count_redemption()
         return replace(request, payment=payment)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -28,7 +28,8 @@ class GrpcCall:
     """A call of ``method``, such as ``/inference.GRPCInferenceService/ModelInfer``.
 
     ``metadata``: pairs; those whose names end in ``-bin`` are of bytes. ``peer``: of ``ServicerContext.peer``. ``read``: its
-    next message, None where there is none. ``seconds_left``: until the caller stops waiting; None: for ever.
+    next message, None where there is none. ``seconds_left``: until the caller stops waiting; None: for ever. ``headers``: the
+    metadata of text.
     """
 
     method: str
@@ -36,17 +37,15 @@ class GrpcCall:
     peer: str
     read: Callable[[], Awaitable[bytes | None]]
     seconds_left: float | None = None
+    headers: Headers = field(init=False)
 
-    @property
-    def headers(self) -> Headers:
-        """The metadata of text."""
-        return Headers(
-            raw=[
-                (name.encode("latin-1"), value.encode("latin-1", "replace"))
-                for name, value in self.metadata
-                if isinstance(value, str)
-            ]
-        )
+    def __post_init__(self) -> None:
+        raw = [
+            (name.encode("latin-1"), value.encode("latin-1", "replace"))
+            for name, value in self.metadata
+            if isinstance(value, str)
+        ]
+        object.__setattr__(self, "headers", Headers(raw=raw))
 
     @property
     def scope(self) -> Scope:

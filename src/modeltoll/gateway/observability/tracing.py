@@ -62,6 +62,8 @@ class RequestSpan:
         )
         if record.route:
             self._span.update_name(f"{record.method} {record.route}")
+        if record.first_event_seconds is not None:
+            self._span.set_attribute("modeltoll.first_event_seconds", record.first_event_seconds)
         if record.error:
             self._span.set_attribute("error.type", record.error)
         if record.status >= 500:

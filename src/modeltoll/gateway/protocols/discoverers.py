@@ -27,7 +27,7 @@ from modeltoll.gateway.protocols.probe import (
     with_scores,
 )
 from modeltoll.gateway.protocols.protocol import DeclaredInput, ServiceDescription
-from modeltoll.gateway.protocols.registry import SAMPLE_TEXT
+from modeltoll.gateway.protocols.registry import SAMPLE_BEGINNING, SAMPLE_TEXT
 from modeltoll.gateway.protocols.response_requests import LOGPROBS
 from modeltoll.gateway.protocols.tensorflow_serving import TensorFlowServing
 
@@ -156,7 +156,9 @@ async def _openai_model(probe: Probe, name: str) -> DiscoveredModel:
 
 async def _gives_logprobs(probe: Probe, name: str, asked: _TextEndpoint) -> bool:
     answer = await probe.post(asked.path, {"model": name, **asked.request})
-    return bool(member_at(answer, *asked.logprobs))
+    found = member_at(answer, *asked.logprobs)
+    # A chat may end before its first token; llama.cpp's responses have an empty list, whatever they say.
+    return isinstance(found, list | dict) and (asked.may_be_empty or bool(found))
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +168,7 @@ class _TextEndpoint:
     path: str
     request: Mapping[str, object]
     logprobs: tuple[str | int, ...]
+    may_be_empty: bool = True
 
 
 _TEXT_ENDPOINTS: Mapping[str, _TextEndpoint] = {
@@ -175,12 +178,13 @@ _TEXT_ENDPOINTS: Mapping[str, _TextEndpoint] = {
         ("choices", 0, "logprobs", "content"),
     ),
     "openai-completions": _TextEndpoint(
-        "/v1/completions", {"prompt": SAMPLE_TEXT, "max_tokens": 1, "logprobs": 1}, ("choices", 0, "logprobs")
+        "/v1/completions", {"prompt": SAMPLE_BEGINNING, "max_tokens": 1, "logprobs": 1}, ("choices", 0, "logprobs")
     ),
     "openai-responses": _TextEndpoint(
         "/v1/responses",
         {"input": SAMPLE_TEXT, "max_output_tokens": 16, "include": [LOGPROBS], "store": False},
         ("output", -1, "content", 0, "logprobs"),
+        may_be_empty=False,
     ),
 }
 

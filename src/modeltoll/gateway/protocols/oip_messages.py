@@ -12,7 +12,7 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 from modeltoll.errors import AnswerError, RequestError
 from modeltoll.gateway.protocols.oip import OipAnswer, OipTensor
 from modeltoll.gateway.protocols.oip_requests import SIZE
-from modeltoll.gateway.protocols.oip_tensors import NUMERIC, TEXT, BinaryTail, packed_texts
+from modeltoll.gateway.protocols.oip_tensors import MOST_TEXTS, NUMERIC, TEXT, BinaryTail, packed_texts
 from modeltoll.open_inference_messages import ModelInferRequest, ModelInferResponse
 
 if TYPE_CHECKING:
@@ -57,6 +57,8 @@ def request_document(message: Any) -> tuple[dict[str, Any], BinaryTail]:
         RequestError: its values are not where its datatypes say, or a parameter has no value.
     """
     try:
+        if any(len(tensor.contents.bytes_contents) > MOST_TEXTS for tensor in message.inputs):
+            raise ValueError(f"has an input of more than {MOST_TEXTS} texts")  # noqa: TRY301  one of several faults
         raws = _raw_contents(message.inputs, message.raw_input_contents)
         inputs = [
             {**_described(tensor), "parameters": _sized(tensor, raw)}
@@ -163,7 +165,7 @@ def _parameters(holder: Any) -> dict[str, Any]:
 
 
 def _raw_contents(tensors: Sequence[Any], raw: Sequence[bytes]) -> list[bytes]:
-    """The raw bytes of each tensor.
+    """The raw bytes of each tensor. MLServer puts typed contents beside them that are there and hold nothing.
 
     Raises:
         ValueError: raw contents beside typed ones, not as many as tensors, or typed ones in another field.
@@ -172,7 +174,7 @@ def _raw_contents(tensors: Sequence[Any], raw: Sequence[bytes]) -> list[bytes]:
         return [_packed_contents(tensor) for tensor in tensors]
     if len(raw) != len(tensors):
         raise ValueError(f"has {len(raw)} raw contents for {len(tensors)} tensors")
-    if any(tensor.HasField("contents") for tensor in tensors):
+    if any(tensor.contents.ListFields() for tensor in tensors):
         raise ValueError("has raw contents beside typed ones")
     return list(raw)
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BROKEN",
     "DIMENSIONS",
+    "MOST_TEXTS",
     "NUMERIC",
     "TEXT",
     "BinaryTail",
@@ -43,6 +44,7 @@ __all__ = [
 
 DIMENSIONS = 32  # of a tensor
 TEXT = "BYTES"
+MOST_TEXTS = 1 << 18  # of a tensor of a request: each takes a microsecond, however short it is
 
 _Kinds = dict[str, np.dtype[Any]]
 _WHOLE: _Kinds = {
@@ -141,9 +143,11 @@ def read_rows(data: object, datatype: str, shape: tuple[int, ...]) -> TensorRows
     """
     rows = shape[0]
     if datatype == TEXT:
-        items = [_packed_text(item) for item in texts(data, shape)]
+        if math.prod(shape) > MOST_TEXTS:
+            raise ValueError(f"holds more than {MOST_TEXTS} texts")
+        items = texts(data, shape)
         width = len(items) // rows
-        return TensorRows([b"".join(items[i : i + width]) for i in range(0, len(items), width)], None)
+        return TensorRows([packed_texts(items[i : i + width]) for i in range(0, len(items), width)], None)
     values = _values(data, datatype, shape).reshape(rows, -1)
     return TensorRows([line.tobytes() for line in values], values.astype(np.float64))
 
@@ -234,25 +238,26 @@ def texts(data: object, shape: tuple[int, ...]) -> list[bytes]:
     """
     if not isinstance(data, memoryview):
         return [text.encode() for text in flattened(data, shape, _TEXTS)]  # UnicodeEncodeError is a ValueError
-    found = [bytes(item) for item in unpacked_texts(data, math.prod(shape))]
+    found = unpacked_texts(data, math.prod(shape))
     if len(found) != math.prod(shape):
         raise ValueError("does not fill its 'shape'")
     return found
 
 
-def unpacked_texts(raw: memoryview, most: int) -> list[memoryview]:
+def unpacked_texts(raw: memoryview, most: int) -> list[bytes]:
     """Texts with their lengths before them.
 
     Raises:
         ValueError: cut short, or more than ``most``.
     """
-    found: list[memoryview] = []
-    while len(raw):
-        length = int.from_bytes(raw[:_LENGTH_BYTES], "little")
-        if len(raw) < _LENGTH_BYTES + length or len(found) >= most:
+    found: list[bytes] = []
+    at = 0
+    while at < len(raw):
+        begin = at + _LENGTH_BYTES
+        at = begin + int.from_bytes(raw[at:begin], "little")
+        if at > len(raw) or len(found) >= most:
             raise ValueError("does not fill its 'shape'")
-        found.append(raw[_LENGTH_BYTES : _LENGTH_BYTES + length])
-        raw = raw[_LENGTH_BYTES + length :]
+        found.append(bytes(raw[begin:at]))
     return found
 
 
@@ -294,8 +299,8 @@ def packed(data: object, datatype: str, shape: tuple[int, ...]) -> bytes:
 
 def packed_texts(items: Iterable[bytes]) -> bytes:
     """Texts with their lengths before them."""
-    return b"".join([_packed_text(item) for item in items])
-
-
-def _packed_text(item: bytes) -> bytes:
-    return len(item).to_bytes(_LENGTH_BYTES, "little") + item
+    packed = bytearray()  # a list of its pieces would take many times the memory of short texts
+    for item in items:
+        packed += len(item).to_bytes(_LENGTH_BYTES, "little")
+        packed += item
+    return bytes(packed)

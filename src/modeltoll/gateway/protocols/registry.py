@@ -12,10 +12,11 @@ from modeltoll.plugins import Registry
 if TYPE_CHECKING:
     from modeltoll.plugins import Factory
 
-__all__ = ["PROTOCOLS", "SAMPLE_TEXT", "ProtocolSpec"]
+__all__ = ["PROTOCOLS", "SAMPLE_BEGINNING", "SAMPLE_TEXT", "ProtocolSpec"]
 
 _HERE = "modeltoll.gateway.protocols"
 SAMPLE_TEXT = "The quick brown fox jumps over the lazy dog."  # of sample requests
+SAMPLE_BEGINNING = "The quick brown fox"  # of those that are to be continued
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,7 +104,7 @@ PROTOCOLS: Registry[ProtocolSpec] = Registry(
             kinds=(TOKENS,),
             names_model=True,
             texts=True,
-            sample={"prompt": SAMPLE_TEXT, "max_tokens": 8},
+            sample={"prompt": SAMPLE_BEGINNING, "max_tokens": 8},
         ),
         ProtocolSpec(
             "openai-responses",

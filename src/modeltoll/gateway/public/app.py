@@ -26,15 +26,15 @@ from modeltoll.errors import (
     UpstreamRefused,
 )
 from modeltoll.gateway.core.gate import Gate
-from modeltoll.gateway.core.request import SHADOW, GateConfig, GateRequest, GateRuntime
+from modeltoll.gateway.core.request import SHADOW, GateRequest, GateRuntime
 from modeltoll.gateway.core.threads import LARGE_BYTES, off_loop
 from modeltoll.gateway.core.tolls import AdmittedRequest, redeem
-from modeltoll.gateway.core.upstream_steps import LiveAnswer
 from modeltoll.gateway.observability.request_log import fields_of
 from modeltoll.gateway.protocols.protocol import JSON, route_pattern
 from modeltoll.gateway.public.content import ContentReader
 from modeltoll.gateway.public.cors import CorsPolicy, PageAccess
 from modeltoll.gateway.public.disconnect import watching_caller
+from modeltoll.gateway.public.gate_exchange import GateExchange
 from modeltoll.gateway.public.ingress import Ingress, IngressPolicy
 from modeltoll.gateway.public.parsing import (
     accept_of,
@@ -48,15 +48,8 @@ from modeltoll.gateway.public.parsing import (
 )
 from modeltoll.gateway.public.prefix import BelowPrefix
 from modeltoll.gateway.public.request_head import head_of, trace_headers
-from modeltoll.gateway.public.request_notes import RequestNotes, note_error
-from modeltoll.gateway.public.responses import (
-    Endpoint,
-    late_problem,
-    result_response,
-    toll_body,
-    unchanged_response,
-)
-from modeltoll.gateway.public.streaming import EarlyHead, LiveSender
+from modeltoll.gateway.public.request_notes import note_error
+from modeltoll.gateway.public.responses import Endpoint, unchanged_response
 from modeltoll.gateway.settings.body_limits import SETTLEMENT_BYTES
 
 if TYPE_CHECKING:
@@ -129,40 +122,9 @@ class _Handlers:
             return await self._handle(gate, request, http_request, send)
 
     async def _handle(self, gate: Gate, request: GateRequest, http_request: Request, send: Send) -> Response | None:
-        """The response to a request at its gate; None where a part of it had to be sent before it was all there."""
-        noted = RequestNotes(self._components.metrics, gate.config.served_model.service.model, http_request.scope)
-        early = EarlyHead(send, noted.model, self._ingress.policy.white_space_seconds)
-        request = replace(request, on_first_event=partial(noted.first_event, early))
-        async with watching_caller(http_request):
-            try:
-                result = await gate.handle(request)
-                if isinstance(result, LiveAnswer):
-                    await self._pass_events(gate.config, result, noted, send)
-                    return None
-                noted.set_result(result)
-                if await early.stop():
-                    result = await gate.seal(request, result)
-                    await early.end(await toll_body(result, gate.config, http_request.scope))
-                    return None
-            except Exception as error:
-                if not await early.stop():
-                    raise
-                await early.end(late_problem(gate.config, noted.set_error(error)))
-                return None
-            finally:
-                early.cancel()
-        return await result_response(result, gate.config, http_request.scope)
-
-    async def _pass_events(self, config: GateConfig, live: LiveAnswer, noted: RequestNotes, send: Send) -> None:
-        """Send a stream that nobody pays for. What happens to it is noted when it has ended."""
-        try:
-            await LiveSender(send, config.served_model.protocol, config.receipt_text, noted.first_event).send_all(live)
-        except CallerGone:
-            log.debug("a caller has left before the end of a stream")
-        except Exception as error:  # noqa: BLE001  the caller has been told
-            noted.set_error(error)
-        if live.result is not None:
-            noted.set_result(live.result)
+        return await GateExchange(gate, self._components.metrics, self._ingress.policy.white_space_seconds).response(
+            request, http_request, send
+        )
 
     async def redeem(self, http_request: Request, send: Send) -> Response | None:
         """A token and the proof of its work, in exchange for the answer, or for the admission of the request in the token."""

@@ -32,9 +32,9 @@ _UNBUFFERED = {"x-accel-buffering": "no", "cache-control": "no-store"}  # proxie
 class EarlyHead:
     """The head of a 402, and white space before its body, while a priced stream is collected.
 
-    So no limit for idle connections strikes. Nothing is sent until ``period`` seconds after the first event, and then at whole
-    multiples of ``period`` after the request: the time and the number of the bytes tell in which period the first event came,
-    and no more than the end of the response tells of its last one.
+    So no limit for idle connections strikes. Nothing is sent until ``period`` seconds after the first event. The head goes out
+    at the next whole multiple of a quarter of ``period`` after the request, and white space every ``period`` from there: the time
+    and the number of the bytes tell in which quarter the first event came, and else no more than the end of the response does.
     """
 
     def __init__(self, send: Send, realm: str, period: float) -> None:
@@ -70,10 +70,10 @@ class EarlyHead:
         await self._send({"type": "http.response.body", "body": body})
 
     async def _send_white_space(self) -> None:
-        loop = asyncio.get_running_loop()
-        periods = math.ceil((loop.time() - self._begin) / self._period) + 1
-        while not await self._stopped_before(self._begin + periods * self._period):
-            periods += 1
+        quarter, waited = self._period / 4, asyncio.get_running_loop().time() - self._begin
+        when = self._begin + (math.ceil(waited / quarter) + 4) * quarter
+        while not await self._stopped_before(when):
+            when += self._period
             if not self.is_out:
                 self.is_out = True
                 await self._send({"type": "http.response.start", "status": wire.STATUS, "headers": self._headers()})

@@ -33,6 +33,8 @@ _ABSOLUTE_METADATA_BYTES = 64 << 10
 _FRAMING_BYTES = 1024  # of a message that is too large, for the gateway to refuse it itself
 _IDENTITY_ONLY = 1  # a bit set of compressions: a compressed message could be of any size
 _STREAMS = 256  # calls on one connection
+_IDLE_MS = 600_000  # of a connection without a call; clients connect again of themselves
+_HANDSHAKE_MS = 20_000  # of a connection that says nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +168,8 @@ def _options(listener: GrpcListener) -> Sequence[tuple[str, int]]:
         ("grpc.absolute_max_metadata_size", _ABSOLUTE_METADATA_BYTES),
         ("grpc.compression_enabled_algorithms_bitset", _IDENTITY_ONLY),
         ("grpc.max_concurrent_streams", _STREAMS),
+        ("grpc.max_connection_idle_ms", _IDLE_MS),
+        ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
         ("grpc.so_reuseport", int(listener.shared)),
     )
 

@@ -13,6 +13,7 @@ from modeltoll.gateway.settings.body_limits import DEFAULT_BODIES, largest_redem
 from modeltoll.gateway.settings.callers import CallerSettings
 from modeltoll.gateway.settings.environment import NESTED, PREFIX, EnvironmentSource
 from modeltoll.gateway.settings.field_types import (
+    IN_PROCESS,
     Address,
     HeaderName,
     ListenAddresses,
@@ -206,6 +207,8 @@ class Settings(BaseSettings):
     def _grpc_has_a_model(self) -> Settings:
         others = [name for name, model in self.models.items() if model.protocol != "oip"]
         if self.listen_grpc is not None:
+            if self.upstream.url == IN_PROCESS:
+                raise ValueError("listen_grpc: is for modeltoll serve; an application with the gate in it serves HTTP")
             if len(others) == len(self.models):
                 raise ValueError("listen_grpc: no model is of protocol oip, the only one that is served over gRPC")
             if self.listen_grpc in (*self.listen_addresses, self.admin) and not self.listen_grpc.endswith(":0"):

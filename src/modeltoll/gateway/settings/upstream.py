@@ -70,7 +70,7 @@ class UpstreamSettings(SettingsPart):
     timeout_seconds: float = Field(
         30.0,
         gt=0,
-        description="Longest time of one request to the model server, everything included. After it the caller gets 504.",
+        description="Longest time of one request to the model server, everything included; of a stream the longest time until it begins, and the longest pause in it. After it the caller gets 504.",
     )
     connections: int = Field(64, ge=1, description="Most connections that are kept open to the model server.")
     max_concurrent: int | None = Field(
