@@ -294,7 +294,7 @@ def write_settings(folder, case, model):
     document = {
         "listen": "127.0.0.1:0",
         "listen_grpc": "127.0.0.1:0",
-        "upstream": {"url": "grpc://127.0.0.1:1" if case == CASES[0] else "app"},
+        "upstream": {"url": f"{'grpc' if case == CASES[0] else 'http'}://127.0.0.1:1"},
         "ledger": {"url": "memory://"},
         "callers": {"anonymous_credit": {"seconds": 1e6}},
         "models": {"m": model},
