@@ -271,9 +271,12 @@ async def spent_proof(client):
         paid = ((wire.GRPC_PROOF_KEY, client.proof),)
         code, message, rest, trailing = await client.call(messages.MODEL_INFER, request().SerializeToString(), paid)
         seen.append((code, rest[:60]))
-        if code is not grpc.StatusCode.FAILED_PRECONDITION:
+        if code is grpc.StatusCode.ABORTED:  # the token has expired since
+            await client.buy()
+        elif code is grpc.StatusCode.FAILED_PRECONDITION:
+            client.proof = proof_for(trailing)
+        else:
             break
-        client.proof = proof_for(trailing)
     if code is not grpc.StatusCode.OK or SECRET.encode() not in message:
         return [("a proof did not buy its answer", seen)]
     code, _, rest, _ = await client.call(messages.MODEL_INFER, request().SerializeToString(), paid)

@@ -115,12 +115,14 @@ def main() -> None:
     given = parser.parse_args()
     chosen = [heading for number, heading in enumerate(PARTS, 1) if given.only is None or number in given.only]
     check_free()
-    found = earlier(given.json) if given.only and given.json else {}
+    found = {}
     with tempfile.TemporaryDirectory() as temporary:
         for heading in chosen:
             folder = (given.work or Path(temporary)).resolve() / heading.partition(" ")[0].strip(",").lower()
             folder.mkdir(parents=True)
             found[heading] = walk(folder, given.modeltoll, heading, given.venvs)
+    if given.only and given.json:
+        found = earlier(given.json) | found
     document = {
         "command": "python benchmarks/walk_servers.py",
         "machine": f"{os.cpu_count()} cores, {platform.machine()}",

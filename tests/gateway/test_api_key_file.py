@@ -90,6 +90,15 @@ def test_written_keys_read_back_and_the_file_is_readable_by_its_owner_only(tmp_p
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["keys.json", "keys.json.lock"]
 
 
+def test_a_file_that_an_editor_saved_with_a_byte_order_mark_and_other_line_ends_holds_the_same_keys(file):
+    saved = file.read_bytes()
+    keys = read_keys(file)
+    file.write_bytes(b"\xef\xbb\xbf" + saved.replace(b"\n", b"\r\n"))
+    assert read_keys(file) == keys
+    change_keys(file, lambda document: document)
+    assert file.read_bytes() == saved
+
+
 def test_a_change_keeps_the_files_permissions_and_a_link_stays_a_link(tmp_path, file):
     file.chmod(0o640)
     link = tmp_path / "link.json"

@@ -22,6 +22,7 @@ from chat_streams import (
 )
 from modeltoll import wire
 from modeltoll.errors import UpstreamError, UpstreamTimeout
+from modeltoll.gateway.core.credit import Credit, CreditTerms
 from modeltoll.gateway.protocols.event_stream import KEEP_ALIVE
 from modeltoll.gateway.upstream.hang_up import HangUpUpstream
 from modeltoll.pricing.conformal_tariff import ConformalTariff
@@ -192,6 +193,38 @@ def test_a_caller_who_leaves_ends_the_server_s_stream(chats, key):
     assert exchange.status == (499 if key == "alice-key" else 200)
     assert (upstream.opened, upstream.closed) == (1, 1)
     assert chats.log() == []
+
+
+def test_a_client_that_opens_no_seals_redeems_its_stream(chats):
+    exchange = talk(chats, StreamingUpstream(*EVENTS), accept="sha256, argon2id")
+    toll = wire.decode_toll(exchange.body)
+    assert toll.mode == "redeem"
+
+    async def redeem():
+        redemption = json.loads(chats.redemption(toll))
+        return await Exchange(chats.application(), wire.REDEEM_PATH, redemption).end()
+
+    redeemed = asyncio.run(redeem())
+    assert (redeemed.status, redeemed.headers["content-type"]) == (200, EVENT_STREAM)
+    assert contents(redeemed.body) == ["", "Hello", " world", None]
+
+
+def test_a_stream_whose_admission_was_paid_goes_out_whole_for_what_is_prepaid(chats):
+    chats.credit = CreditTerms(Credit(0.0, 0.0), Credit(0.0, 0.0))
+    exchange = talk(chats, StreamingUpstream(*EVENTS))
+    toll = wire.decode_toll(exchange.body)
+    assert toll.admission
+    assert chats.upstream.opened == 0
+
+    async def redeem():
+        redemption = json.loads(chats.redemption(toll))
+        return await Exchange(chats.application(), wire.REDEEM_PATH, redemption).end()
+
+    redeemed = asyncio.run(redeem())
+    assert chats.upstream.opened == 1
+    assert redeemed.status == 200
+    assert contents(redeemed.body) == ["", "Hello", " world", None]
+    assert redeemed.headers["toll-receipt"].endswith("mode=prepaid")
 
 
 # --- priced and slow: the head of a toll, and white space

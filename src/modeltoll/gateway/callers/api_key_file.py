@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import os
 import secrets
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -122,7 +123,7 @@ def read_keys(path: Path) -> KeyDocument:
 
 def _text_of(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return path.read_bytes().removeprefix(BOM_UTF8)
     except OSError as error:
         raise SettingsError(
             [f"{path}: cannot be read: {error.strerror}; modeltoll keys create makes a key file"]

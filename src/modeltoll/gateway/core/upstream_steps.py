@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from modeltoll.errors import AnswerError, CallerGone, StreamBroken
+from modeltoll.errors import AnswerError, CallerGone, ModeltollError, StreamBroken
 from modeltoll.gateway.core.request import SHADOW
 from modeltoll.gateway.core.threads import LARGE_BYTES, off_loop
 from modeltoll.gateway.protocols.event_stream import is_event_stream, without_comments
@@ -89,7 +89,7 @@ class LiveAnswer:
                     if events := self._reader.feed(chunk):
                         yield events
         except CallerGone:
-            with suppress(AnswerError):
+            with suppress(ModeltollError):
                 self.result = await self._conclude(partial(self._whole, caller_has_left=True))
             raise
         self.result = await self._conclude(self._whole)
