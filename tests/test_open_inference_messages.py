@@ -6,10 +6,28 @@ import subprocess
 import sys
 
 import pytest
-from google.protobuf import descriptor_pb2
-from tritonclient.grpc import service_pb2 as triton
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from modeltoll import open_inference_messages as messages
+
+
+THEIR_FILES = """
+import sys
+from tritonclient.grpc import model_config_pb2, service_pb2
+for each in (model_config_pb2, service_pb2):
+    sys.stdout.write(each.DESCRIPTOR.serialized_pb.hex() + chr(10))
+"""
+
+
+@pytest.fixture(scope="module")
+def triton():
+    """The file of Triton's client, in a pool of its own: other tests may import KServe's, which has the same names."""
+    done = subprocess.run([sys.executable, "-c", THEIR_FILES], check=True, capture_output=True, text=True)
+    pool = descriptor_pool.DescriptorPool()
+    files = [descriptor_pb2.FileDescriptorProto.FromString(bytes.fromhex(line)) for line in done.stdout.split()]
+    for file in files:
+        pool.Add(file)
+    return pool.FindFileByName(files[-1].name)
 
 
 def described(message):
@@ -22,12 +40,12 @@ MESSAGES = sorted(message.name for message in messages.FILE.message_type)
 
 
 @pytest.mark.parametrize("name", MESSAGES)
-def test_every_message_has_the_fields_of_tritons_client(name):
-    assert described(getattr(messages, name).DESCRIPTOR) == described(triton.DESCRIPTOR.message_types_by_name[name])
+def test_every_message_has_the_fields_of_tritons_client(name, triton):
+    assert described(getattr(messages, name).DESCRIPTOR) == described(triton.message_types_by_name[name])
 
 
-def test_the_service_has_the_methods_of_tritons_client():
-    service, other = messages.FILE.service[0], triton.DESCRIPTOR.services_by_name["GRPCInferenceService"]
+def test_the_service_has_the_methods_of_tritons_client(triton):
+    service, other = messages.FILE.service[0], triton.services_by_name["GRPCInferenceService"]
     assert other.full_name == messages.SERVICE
     for method in service.method:
         theirs = other.methods_by_name[method.name]
@@ -39,7 +57,7 @@ def test_the_service_has_the_methods_of_tritons_client():
     assert messages.MODEL_STREAM_INFER == "/inference.GRPCInferenceService/ModelStreamInfer"
 
 
-def test_a_request_with_every_field_reads_the_same_in_both():
+def test_a_request_with_every_field_reads_the_same_in_both(triton):
     request = messages.ModelInferRequest(model_name="m", model_version="2", id="a")
     for name, value in (("b", True), ("i", -3), ("t", "text"), ("d", 0.5), ("u", 2**63)):
         kind = {bool: "bool", int: "int64", str: "string", float: "double"}[type(value)] if name != "u" else "uint64"
@@ -49,7 +67,8 @@ def test_a_request_with_every_field_reads_the_same_in_both():
     tensor.contents.bytes_contents.append(b"\xff")
     request.outputs.add(name="y").parameters["classification"].int64_param = 2
     request.raw_input_contents.append(b"\x00\x01")
-    theirs = triton.ModelInferRequest.FromString(request.SerializeToString())
+    their_request = message_factory.GetMessageClass(triton.message_types_by_name["ModelInferRequest"])
+    theirs = their_request.FromString(request.SerializeToString())
     assert theirs.SerializeToString(deterministic=True) == request.SerializeToString(deterministic=True)
     assert messages.ModelInferRequest.FromString(theirs.SerializeToString()) == request
 
