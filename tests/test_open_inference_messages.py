@@ -10,7 +10,6 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from modeltoll import open_inference_messages as messages
 
-
 THEIR_FILES = """
 import sys
 from tritonclient.grpc import model_config_pb2, service_pb2
