@@ -42,6 +42,7 @@ from modeltoll.demo.processes import free_port, serving
 from modeltoll.gateway.settings.load import load_settings
 from modeltoll.ledger.from_url import ledger_from_url
 from modeltoll.pricing.calibration_file import load_calibration
+from modeltoll.records import Caller
 
 UNSEEN = 800  # rows of the calibration
 CALLERS = 32
@@ -109,15 +110,15 @@ def gateway(run, settings):
         yield process
 
 
-async def read_work(settings):
-    """The work of every request that the gate has logged, by callers and in order."""
+async def read_work(settings, names):
+    """The work of every request of these callers that the gate has logged, in order."""
     ledger = ledger_from_url(load_settings(settings).ledger.url)
     await ledger.open()
     try:
         work = {}
         for _, caller, bill in await ledger.log(0, 10_000):
             work.setdefault(caller, []).append(bill.work.seconds)
-        return work
+        return {name: work.get(ledger.logged_as(Caller(f"key:{name}")), []) for name in names}
     finally:
         await ledger.close()
 
@@ -131,10 +132,10 @@ def priced(run, upstream, rows, direct, budget):
         for who, table in rows.items():
             answers[who] = paid_over_grpc(f"127.0.0.1:{port}", f"{who}-grpc-key", who, table, budget)
             paid_over_http(f"http://127.0.0.1:{run.toll_port}", f"{who}-http-key", who, table, budget)
-    logged, unit = asyncio.run(read_work(settings)), load_calibration(run.folder / TARIFF).unit_seconds
+    logged, unit = asyncio.run(read_work(settings, callers)), load_calibration(run.folder / TARIFF).unit_seconds
     figures = {}
     for who, table in rows.items():
-        work = {way: logged[f"key:{who}-{way}"] for way in ("grpc", "http")}
+        work = {way: logged[f"{who}-{way}"] for way in ("grpc", "http")}
         figures[who] = {
             "rows": len(table),
             "opened": sum(answer is not None for answer in answers[who]),
