@@ -30,7 +30,7 @@ import httpx
 import numpy as np
 import tritonclient.grpc as triton
 import yaml
-from real_servers import MEMORY_KIB, TIMEOUT, read_log, report_step, send
+from real_servers import MEMORY_KIB, TIMEOUT, report_step, send
 from servers.environments import MODEL, TARIFF, ServerRun
 from tritonclient.utils import InferenceServerException
 
@@ -39,7 +39,10 @@ from modeltoll.client.httpx import TollTransport
 from modeltoll.client.purse import Purse
 from modeltoll.demo.data import DATA_LOADERS, DataSizes
 from modeltoll.demo.processes import free_port, serving
+from modeltoll.gateway.settings.load import load_settings
+from modeltoll.ledger.from_url import ledger_from_url
 from modeltoll.pricing.calibration_file import load_calibration
+from modeltoll.records import Caller
 
 UNSEEN = 800  # rows of the calibration
 CALLERS = 32
@@ -107,6 +110,19 @@ def gateway(run, settings):
         yield process
 
 
+async def read_work(settings, names):
+    """The work of every request of these callers that the gate has logged, in order."""
+    ledger = ledger_from_url(load_settings(settings).ledger.url)
+    await ledger.open()
+    try:
+        work = {}
+        for _, caller, bill in await ledger.log(0, 10_000):
+            work.setdefault(caller, []).append(bill.work.seconds)
+        return {name: work.get(ledger.logged_as(Caller(f"key:{name}")), []) for name in names}
+    finally:
+        await ledger.close()
+
+
 def priced(run, upstream, rows, direct, budget):
     """Figures of each pair of callers behind one kind of model server."""
     port, callers = free_port(), [f"{who}-{way}" for who in rows for way in ("grpc", "http")]
@@ -116,11 +132,10 @@ def priced(run, upstream, rows, direct, budget):
         for who, table in rows.items():
             answers[who] = paid_over_grpc(f"127.0.0.1:{port}", f"{who}-grpc-key", who, table, budget)
             paid_over_http(f"http://127.0.0.1:{run.toll_port}", f"{who}-http-key", who, table, budget)
-    bills, unit = asyncio.run(read_log(settings)), load_calibration(run.folder / TARIFF).unit_seconds
+    logged, unit = asyncio.run(read_work(settings, callers)), load_calibration(run.folder / TARIFF).unit_seconds
     figures = {}
     for who, table in rows.items():
-        of_way = {way: [bill for bill in bills if bill.caller == f"key:{who}-{way}"] for way in ("grpc", "http")}
-        work = {way: [bill.work.seconds for bill in found] for way, found in of_way.items()}
+        work = {way: logged[f"{who}-{way}"] for way in ("grpc", "http")}
         figures[who] = {
             "rows": len(table),
             "opened": sum(answer is not None for answer in answers[who]),
