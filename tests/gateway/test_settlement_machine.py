@@ -20,6 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from modeltoll import wire
 from modeltoll.errors import LedgerError, RequestError, TokenExpired, TokenRefused, UpstreamError, UpstreamRefused
 from modeltoll.gateway.core.credit import Credit, CreditTerms
+from modeltoll.gateway.core.gate import Gate
 from modeltoll.gateway.core.puzzle_selector import OfferedPuzzle, PuzzleSelector
 from modeltoll.gateway.core.receipts import RECEIPT_SECONDS
 from modeltoll.gateway.core.tolls import AdmittedRequest, redeem
@@ -206,8 +207,8 @@ class Settling(RuleBasedStateMachine):
             wire.HASHCASH: Hashcash(DEFAULT_PROFILE),
         }
         offers = tuple(OfferedPuzzle(PUZZLES.find(name), puzzle) for name, puzzle in puzzles.items())
-        gate.config = replace(gate.config, selector=PuzzleSelector(offers))
-        return gate
+        config = replace(gate.config, selector=PuzzleSelector(offers))
+        return Gate(config, harness.upstream, harness.ledger, harness.runtime)
 
     # At the gate
 

@@ -168,7 +168,7 @@ def _call_body(data: Path | None) -> bytes:
 
 
 @commands.command(
-    epilog="Examples: modeltoll proxy --upstream https://api.example.org; "
+    epilog="Example: modeltoll proxy --upstream https://api.example.org, or "
     "modeltoll proxy --grpc --upstream grpcs://api.example.org:443"
 )
 @with_exit_codes
