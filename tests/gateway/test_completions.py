@@ -319,3 +319,16 @@ def test_a_stream_is_measured_whole_whatever_of_its_log_probabilities_is_shown(a
     whole = said({"choices": [{"index": 0, "text": "onetwo", "logprobs": content("one", "two")}]})
     measures = [TokensMeasure().measure(TEXTS.evidence(parsed, answer, RAW)) for answer in (reader.finish(), whole)]
     assert measures[0] == pytest.approx(measures[1])
+
+
+@pytest.mark.parametrize("name", ["stop_reason", "matched_stop"])
+@pytest.mark.parametrize(("words", "fits"), [(("so", "cat"), True), (("so",), False)])
+def test_a_stop_that_an_answer_names_is_shown_and_must_be_measured(name, words, fits):
+    """Else a caller whose stops are the answers that they expect would get them for nothing."""
+    choice = {"index": 0, "text": "so", "logprobs": lists(*words), "finish_reason": "stop", name: "cat"}
+    parsed = read(stop=["cat", "dog"])
+    if fits:
+        TEXTS.evidence(parsed, said({"choices": [choice]}), RAW)
+    else:
+        with pytest.raises(AnswerError, match="shows more"):
+            TEXTS.evidence(parsed, said({"choices": [choice]}), RAW)
