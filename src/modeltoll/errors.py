@@ -43,6 +43,7 @@ from typing import ClassVar
 __all__ = [
     "AllowanceSpent",
     "AnswerError",
+    "AnswerTooLarge",
     "ArrayFileError",
     "BodyTooLarge",
     "BodyTooSlow",
@@ -127,6 +128,10 @@ class AnswerError(EvidenceError):
     """The upstream's answer cannot be measured."""
 
     status = 502
+
+
+class AnswerTooLarge(AnswerError):
+    """The upstream's answer is larger than the limit. The upstream has worked for it."""
 
 
 class StreamBroken(AnswerError):

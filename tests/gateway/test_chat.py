@@ -465,6 +465,11 @@ HIDDEN = {
     "text with null lists": completion([], choice={"logprobs": {"content": None, "refusal": None}}, content=WORDS),
     "a tool call without tokens": completion([], content=None, tool_calls=[LONG]),
     "a tool call beside a word": completion([token("yes")], content="yes", tool_calls=[LONG]),
+    "a call whose arguments repeat a member": completion([token("x" * 40)], content=None, tool_calls=[
+        {"function": {"name": "get_weather", "arguments": f'{{"city": "{WORDS}", "city": 1}}'}}]),
+    "a call with a number of many digits": completion([token("x" * 40)], content=None, tool_calls=[
+        {"function": {"name": "get_weather", "arguments": '{"city": 0.' + "12" * 300 + "}"}}]),
+    "a stop that no token covers": completion([], choice={"stop_reason": WORDS[:200]}, content=""),
     "a name that is no function of the caller": completion([], content=None, tool_calls=[{"function": {"name": WORDS}}]),
     "a call of a custom tool": completion([], content=None, tool_calls=[{"custom": {"name": "get_weather", "input": WORDS}}]),
     "a function call without tokens": completion([], content=None, function_call=LONG["function"]),

@@ -303,3 +303,32 @@ def test_the_measured_leak_is_the_entropy_at_temperature_1(heat):
     document = completion({"text": "".join(words), "logprobs": lists(*words, chances=chances)})
     assert leaks(document, parsed, TEMPERED) == pytest.approx([4.71], abs=0.005)
     assert leaks(document, read(temperature=heat)) == pytest.approx([4.71], abs=0.005)
+
+
+@pytest.mark.parametrize("asked", [None, 0, 1, 2])
+def test_a_stream_is_measured_whole_whatever_of_its_log_probabilities_is_shown(asked):
+    """An event that goes out is cut to what its caller asked for; what was measured of it is not."""
+    parsed = read(stream=True, **({} if asked is None else {"logprobs": asked}))
+    reader = parsed.stream()
+    for word in ("one", "two", None):
+        choice = {"index": 0, "text": word or "", "logprobs": content(word) if word else None}
+        event = {"id": "1", "object": "text_completion", "created": 1, "model": "llm"}
+        choice["finish_reason"] = None if word else "stop"
+        reader.feed(b"data: %b\n\n" % json.dumps(event | {"choices": [choice]}).encode())
+    reader.feed(b"data: [DONE]\n\n")
+    whole = said({"choices": [{"index": 0, "text": "onetwo", "logprobs": content("one", "two")}]})
+    measures = [TokensMeasure().measure(TEXTS.evidence(parsed, answer, RAW)) for answer in (reader.finish(), whole)]
+    assert measures[0] == pytest.approx(measures[1])
+
+
+@pytest.mark.parametrize("name", ["stop_reason", "matched_stop"])
+@pytest.mark.parametrize(("words", "fits"), [(("so", "cat"), True), (("so",), False)])
+def test_a_stop_that_an_answer_names_is_shown_and_must_be_measured(name, words, fits):
+    """Else a caller whose stops are the answers that they expect would get them for nothing."""
+    choice = {"index": 0, "text": "so", "logprobs": lists(*words), "finish_reason": "stop", name: "cat"}
+    parsed = read(stop=["cat", "dog"])
+    if fits:
+        TEXTS.evidence(parsed, said({"choices": [choice]}), RAW)
+    else:
+        with pytest.raises(AnswerError, match="shows more"):
+            TEXTS.evidence(parsed, said({"choices": [choice]}), RAW)

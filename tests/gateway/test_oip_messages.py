@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 
 import msgspec
 import numpy as np
@@ -126,6 +127,26 @@ def test_texts_are_bounded_in_number_for_each_takes_time(typed_contents):
         message.raw_input_contents.append(bytes(4 * (MOST_TEXTS + 1)))
     with pytest.raises(RequestError, match="texts"):
         GRPC.read(message.SerializeToString(), SERVICE)
+
+
+@pytest.mark.parametrize("field", ["parameters", "inputs", "outputs", "raw_input_contents"])
+def test_a_request_of_millions_of_empty_fields_is_refused_before_they_take_memory(field):
+    number = messages.ModelInferRequest.DESCRIPTOR.fields_by_name[field].number
+    begin = time.perf_counter()
+    with pytest.raises(RequestError, match="more than 4096"):
+        GRPC.read(bytes([number << 3 | 2, 0]) * (4 << 20), SERVICE)
+    assert time.perf_counter() - begin < 1.0
+
+
+def test_millions_of_unknown_fields_in_an_input_are_refused_at_once():
+    unknown = b"\xf8\x06\x01" * (1 << 20)
+    length = bytes(
+        [len(unknown) & 127 | 128, len(unknown) >> 7 & 127 | 128, len(unknown) >> 14 & 127 | 128, len(unknown) >> 21]
+    )
+    begin = time.perf_counter()
+    with pytest.raises(RequestError, match="not served here"):
+        GRPC.read(b"\x2a" + length + unknown, SERVICE)
+    assert time.perf_counter() - begin < 1.0
 
 
 def test_a_request_that_is_written_in_its_own_order_is_sent_on_as_it_is():

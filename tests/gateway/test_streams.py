@@ -158,6 +158,12 @@ def test_a_stream_above_the_limit_is_refused(chats):
     exchange = talk(chats, StreamingUpstream(*EVENTS))
     assert exchange.status == 502
     assert "larger than 500 bytes" in exchange.body.decode()
+    assert chats.standing().unsettled > 0  # for the model has worked: its time must not be had for nothing without end
+
+
+def test_a_stream_that_ends_with_an_error_is_no_way_to_the_model_s_time_for_nothing(chats):
+    talk(chats, StreamingUpstream(*EVENTS[:2], BROKEN["an event named error"]))
+    assert chats.standing().unsettled > 0
 
 
 def test_a_server_that_streams_nothing_is_handled_as_always(chats):

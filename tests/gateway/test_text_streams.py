@@ -347,6 +347,7 @@ HIDDEN = {
     "a member of a delta": changed(4, states=[0.5]),
     "a member of an item": changed(8, item=message(part("yes", " no")) | {"states": [0.5]}),
     "a member of the first answer": changed(0, response=response(status="in_progress") | {"states": [0.5]}),
+    "a first answer whose state is a text": changed(0, response=response(status=WORDS)),
     "a long number of an item": changed(4, item_id=WORDS),
     "a delta that is a number": changed(4, delta=1),
     "an item that is a text": changed(8, item=WORDS),
@@ -363,6 +364,10 @@ HIDDEN = {
 def test_a_streamed_response_that_shows_anything_else_is_not_released(documents):
     with pytest.raises(AnswerError):
         leak_of([one | {"type": one.get("type", "")} for one in documents])
+
+
+def test_an_event_whose_place_is_empty_is_read():
+    assert leak_of(changed(4, summary_index=[])) == pytest.approx(leak_of(WHOLE))
 
 
 def test_an_event_has_the_name_of_its_type():

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from modeltoll.errors import CallerGone, RequestError, StreamBroken, UpstreamRefused, UpstreamTimeout
+from modeltoll.errors import AnswerTooLarge, CallerGone, RequestError, StreamBroken, UpstreamRefused, UpstreamTimeout
 from modeltoll.gateway.callers.quotas import DailyQuotas
 from modeltoll.gateway.core.early_measurement import EarlyMeasurement
 from modeltoll.gateway.core.ledger_steps import LedgerSteps
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["Gate"]
 
 _WORKED = (499, 504)  # statuses of a model server that has begun to work: its client hung up, or it was too slow
+_IN_VAIN = (UpstreamTimeout, CallerGone, StreamBroken, AnswerTooLarge)  # the model has worked, and nothing is released
 _JUDGED = (400, 404, 409, 413, 415, 422)  # statuses of a model server that has looked at the request and refuses it
 _NOTHING_RESERVED = Admission(admitted=True)
 
@@ -209,15 +210,15 @@ class Gate:
         """Ask the upstream, and measure meanwhile. Gives the reservation back where the model did not work for it.
 
         Where it has worked in vain, what was prepaid for the answer itself is given back. It has worked where the caller
-        hangs up, where it is or says that it is too slow, where it says that the caller hung up, and where its answer cannot
-        be measured. Where it has judged the request, as much as an average honest row costs
+        hangs up, where it is or says that it is too slow, where it says that the caller hung up, and where its answer is too
+        large, breaks off with an error or cannot be measured. Where it has judged the request, as much as an average honest row costs
         is not given back: a refusal may tell of the model, and must not be had for nothing without end.
         """
         try:
             return await self._early_measurement.measure_during(self._upstream_steps.ask(request, parsed), parsed)
         except Exception as error:
             status = error.status if isinstance(error, UpstreamRefused) else 0
-            if status in _WORKED or isinstance(error, UpstreamTimeout | CallerGone):
+            if status in _WORKED or isinstance(error, _IN_VAIN):
                 rows, unit = len(parsed.fingerprints), tariff.unit_seconds
                 await self._settlement.give_back_excess(request.caller, admission, rows, unit)
             else:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from modeltoll.errors import AnswerError, CallerGone, ModeltollError, StreamBroken
+from modeltoll.errors import AnswerError, AnswerTooLarge, CallerGone, ModeltollError, StreamBroken
 from modeltoll.gateway.core.request import SHADOW
 from modeltoll.gateway.core.threads import LARGE_BYTES, off_loop
 from modeltoll.gateway.protocols.event_stream import is_event_stream, without_comments
@@ -173,7 +173,7 @@ class UpstreamSteps:
             collected.append(events)
             size += len(events)
             if size > self._most_bytes:
-                raise AnswerError(f"the model server's stream is larger than {self._most_bytes} bytes")
+                raise AnswerTooLarge(f"the model server's stream is larger than {self._most_bytes} bytes")
         released = Answer(_OK, stream.content_type, b"".join(collected), stream.headers)
         try:
             return Answered(await off_loop(read > LARGE_BYTES, reader.finish), released)

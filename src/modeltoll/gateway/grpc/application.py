@@ -20,6 +20,7 @@ from modeltoll.gateway.grpc.addressing import addressed
 from modeltoll.gateway.grpc.outcome import Outcome, failure, passed, toll_asked, toll_inline
 from modeltoll.gateway.observability.request_log import fields_of
 from modeltoll.gateway.protocols.oip_conversions import message_of_metadata
+from modeltoll.gateway.protocols.oip_messages import parsed_request
 from modeltoll.gateway.public.request_head import metadata_head
 from modeltoll.gateway.upstream.deadline import caller_waits
 from modeltoll.open_inference_messages import (
@@ -31,7 +32,6 @@ from modeltoll.open_inference_messages import (
     SERVER_LIVE,
     SERVER_METADATA,
     SERVER_READY,
-    ModelInferRequest,
     ModelMetadataRequest,
     ModelMetadataResponse,
     ModelReadyRequest,
@@ -133,7 +133,7 @@ class GrpcApplication:
         policy = components.ingress.policy
         with components.ingress.place(caller.name) as holding:
             body = await components.reader.read(call, caller.name, policy.max_body, holding)
-            message = await off_loop(len(body) > LARGE_BYTES, _parsed, ModelInferRequest, body)
+            message = await off_loop(len(body) > LARGE_BYTES, parsed_request, body)
             target = addressed(components.gates, message.model_name, message.model_version)
             accept = replace(call.accept(), mode=wire.SEALED)
             sealed = accept.receipts and wire.SEALED in target.gate.config.selector.modes

@@ -10,7 +10,7 @@ import msgspec
 
 from modeltoll.errors import AnswerError
 from modeltoll.gateway.protocols.answer_members import check_answer_members, is_short_text
-from modeltoll.gateway.protocols.chat_members import CALL, CHOICE, DOCUMENT, FUNCTION, MESSAGE, TEXT
+from modeltoll.gateway.protocols.chat_members import CALL, CHOICE, DOCUMENT, FUNCTION, MESSAGE, STOPS, TEXT
 from modeltoll.gateway.protocols.chat_requests import ChatNote
 from modeltoll.gateway.protocols.request_members import has_value
 from modeltoll.gateway.protocols.token_tables import check_counted, most_counted, token_table
@@ -25,6 +25,7 @@ __all__ = [
     "compact_arguments",
     "load_chat",
     "measured_tokens",
+    "stop_bytes",
     "token_logprobs",
 ]
 
@@ -86,8 +87,10 @@ def measured_tokens(choice: dict[str, Any], note: ChatNote, service: ServiceDesc
     """
     tokens = token_logprobs(choice)
     table, covered = token_table(tokens)
-    if _shown_bytes(_message(choice), note, service) > covered:
-        calls = not tokens and not any(has_value(_message(choice).get(name)) for name in TEXT)
+    if _shown_bytes(_message(choice), note, service) + stop_bytes(choice) > covered:
+        message = _message(choice)
+        called = any(has_value(message.get(name)) for name in ("tool_calls", "function_call"))
+        calls = called and not tokens and not any(has_value(message.get(name)) for name in TEXT)
         raise AnswerError(
             "the model server gives no log-probabilities of calls of tools, which the price is made of: leave 'tools' out"
             if calls
@@ -95,6 +98,14 @@ def measured_tokens(choice: dict[str, Any], note: ChatNote, service: ServiceDesc
             private="the server must report log-probabilities of tool calls, reasoning and refusals too",
         )
     return table
+
+
+def stop_bytes(choice: dict[str, Any]) -> int:
+    """The length of the stop of the request that the model has written, where a choice names it: it shows what that was."""
+    stops = {
+        stop for name in STOPS if isinstance(stop := choice.get(name), str)
+    }  # some servers write it under both names
+    return sum(len(stop.encode("utf-8", "replace")) for stop in stops)
 
 
 def _shown_bytes(message: dict[str, Any], note: ChatNote, service: ServiceDescription) -> int:
@@ -130,12 +141,33 @@ def _call_bytes(function: object, note: ChatNote, service: ServiceDescription) -
     return sum(len(part.encode("utf-8", "replace")) for part in parts)
 
 
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        raise ValueError("it repeats a member")
+    return members
+
+
+def _float(digits: str) -> float:
+    if len(digits) > _FLOAT_DIGITS:
+        raise ValueError("it has a number of more digits than a float holds")
+    return float(digits)
+
+
+_FLOAT_DIGITS = 25  # of a float as it is written, with its sign, point and exponent
+_arguments = json.JSONDecoder(object_pairs_hook=_unique, parse_float=_float)
+
+
 def compact_arguments(arguments: object) -> str:
-    """Arguments without the white space and the escapes that servers add when they write them anew."""
+    """Arguments without the white space and the escapes that servers add when they write them anew.
+
+    Those that a reader of JSON takes only a part of, for a member stands there twice or a number has too many digits, are
+    left as they are: the caller gets to see all of it.
+    """
     if arguments is None:
         return ""
     try:
-        value = json.loads(arguments) if isinstance(arguments, str) else arguments
+        value = _arguments.decode(arguments) if isinstance(arguments, str) else arguments
         return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
     except (ValueError, RecursionError):
         return _text(arguments)

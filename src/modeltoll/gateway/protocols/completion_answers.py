@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from modeltoll.errors import AnswerError
 from modeltoll.gateway.protocols.answer_members import ValueCheck, check_answer_members, is_anything, is_count
-from modeltoll.gateway.protocols.chat_answers import token_logprobs
+from modeltoll.gateway.protocols.chat_answers import stop_bytes, token_logprobs
 from modeltoll.gateway.protocols.chat_members import CHOICE, DOCUMENT
 from modeltoll.gateway.protocols.token_tables import check_counted, most_counted, token_table
 
@@ -97,7 +97,7 @@ def measured_text(choice: dict[str, Any]) -> Floats:
     if not isinstance(text, str):
         raise AnswerError("the model server's answer has a completion without a text")
     table, covered = token_table(completion_tokens(choice))
-    if len(text.encode("utf-8", "replace")) > covered:
+    if len(text.encode("utf-8", "replace")) + stop_bytes(choice) > covered:
         raise AnswerError(
             "the model server's answer shows more than the tokens that it has log-probabilities of",
             private="the server must report log-probabilities of completions: 'logprobs' was asked for",

@@ -68,7 +68,8 @@ class _TextDeltas:
         for name, items in logprobs.items():
             if items is not None and not isinstance(items, list):
                 raise AnswerError("the model server's answer has log-probabilities that are not one per token")
-            self._logprobs.setdefault(name, []).extend(items or ())
+            copies = (dict(item) if isinstance(item, dict) else item for item in items or ())  # the event's own are cut
+            self._logprobs.setdefault(name, []).extend(copies)
 
     def document(self) -> dict[str, Any]:
         texts = {"text": "".join(self._pieces), "logprobs": self._logprobs or None}

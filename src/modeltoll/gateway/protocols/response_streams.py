@@ -116,13 +116,16 @@ class ResponseStream(EventReader):
                 msgspec.json.encode(response)
             )  # the event itself is changed when it is written
             return
-        if not isinstance(response, dict) or output_items(response):
+        if not isinstance(response, dict) or output_items(response) or not is_short_text(response.get("status") or ""):
             raise AnswerError(_NOT_ITS_OWN)
         check_response(response | {"status": None}, self._note, self._service)
 
     def _add_text(self, document: dict[str, Any], member: str, step: str, place: tuple[object, ...]) -> None:
         known = {"delta": is_anything} if step == "delta" else {member: is_anything, "name": is_short_text}
         check_answer_members(document, {**_COMMON, **known, "logprobs": is_anything}, self._service)
+        place = tuple(
+            one if one is None or isinstance(one, int | float | str) else None for one in place
+        )  # not an empty list
         text, tokens = document.get("delta" if step == "delta" else member), part_logprobs(document)
         if not isinstance(text, str):
             raise AnswerError("the model server's answer has something that is not a text in place of one")

@@ -7,7 +7,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from modeltoll import wire
-from modeltoll.errors import AnswerError, UpstreamError
+from modeltoll.errors import AnswerError, AnswerTooLarge, UpstreamError
 from modeltoll.gateway.upstream.answer_headers import passed_headers
 from modeltoll.gateway.upstream.read_answer import plain_stream
 from modeltoll.gateway.upstream.upstream import AnswerStream
@@ -112,7 +112,7 @@ class ApplicationExchange:
                 self._room.set()
                 yield chunk
             if self._left < 0:
-                raise AnswerError(f"the application's answer is larger than {self._max_body} bytes")
+                raise AnswerTooLarge(f"the application's answer is larger than {self._max_body} bytes")
             if self.is_complete:
                 break
             self._check_running()

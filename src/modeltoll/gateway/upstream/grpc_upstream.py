@@ -12,7 +12,7 @@ import grpc
 import grpc.aio
 import msgspec
 
-from modeltoll.errors import AnswerError, UpstreamError, UpstreamTimeout
+from modeltoll.errors import AnswerTooLarge, UpstreamError, UpstreamTimeout
 from modeltoll.gateway.protocols.oip_conversions import json_of_answer, json_of_metadata, message_of_request
 from modeltoll.gateway.protocols.protocol import JSON
 from modeltoll.gateway.upstream.answer_headers import passed_headers
@@ -235,7 +235,7 @@ def _refusal(error: grpc.aio.AioRpcError) -> Answer:
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         raise UpstreamTimeout("the model server did not answer in time") from None
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "Received message larger than max" in details:
-        raise AnswerError("the model server's answer is too large", private=details) from None
+        raise AnswerTooLarge("the model server's answer is too large", private=details) from None
     return _error(_CODES.get(code, _FAILED), details)
 
 

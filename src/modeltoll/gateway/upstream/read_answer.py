@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from modeltoll import wire
-from modeltoll.errors import AnswerError
+from modeltoll.errors import AnswerError, AnswerTooLarge
 from modeltoll.gateway.decompression import coding_of, inflated_chunks
 from modeltoll.gateway.upstream.answer_headers import passed_headers
 from modeltoll.gateway.upstream.upstream import AnswerStream
@@ -77,5 +77,5 @@ async def _inflated(chunks: AsyncIterator[bytes], coding: str, max_body: int) ->
         raise _too_large(max_body) from None
 
 
-def _too_large(max_body: int) -> AnswerError:
-    return AnswerError(f"the model server's answer is larger than {max_body} bytes")
+def _too_large(max_body: int) -> AnswerTooLarge:
+    return AnswerTooLarge(f"the model server's answer is larger than {max_body} bytes")
