@@ -584,3 +584,11 @@ def test_an_answer_of_an_ordinary_length_is_within_its_bound():
 def test_a_bound_beyond_64_kib_is_none(tokens, bounded):
     bound = read(max_tokens=tokens).answer_bound
     assert bound is not None and bound <= 65536 if bounded else bound is None
+
+
+@pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])
+def test_no_value_of_a_chat_is_missing(constant):
+    """A server gets NaN as null, which would be another row that the model reads alike."""
+    body = json.dumps({"model": "llm", "messages": HELLO})[:-1] + f', "seed": {constant}}}'
+    with pytest.raises(RequestError, match=constant):
+        CHAT.read(body.encode(), RAW)

@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 
 from modeltoll import wire
 from modeltoll.errors import AnswerError, ModeltollError, RequestError
-from modeltoll.gateway.core.request import GateRequest
+from modeltoll.gateway.core.request import SHADOW, GateRequest
 from modeltoll.gateway.core.threads import LARGE_BYTES, off_loop
 from modeltoll.gateway.core.tolls import paid_by_digest
 from modeltoll.gateway.core.upstream_steps import LiveAnswer
@@ -146,6 +146,8 @@ class GrpcApplication:
                 call.receipts(),
                 head=metadata_head(call.headers, policy.request_headers),
                 unread=target.unread,
+                # The model server might take a message that cannot be read here for one to another model.
+                must_be_read=any(gate.config.mode != SHADOW for gate in components.gates.values()),
                 by_digest=True,
                 whole_price=not sealed,
             )

@@ -110,7 +110,7 @@ class OpenAICompletions(OpenAIErrors, TextProtocol):
     def read(self, body: bytes, service: ServiceDescription, content_type: str = JSON) -> ParsedRequest:
         """Read a request; the model server gets it with all log-probabilities requested."""
         del content_type
-        document = load_object(body)
+        document = load_object(body, missing=False)
         check_model(document, service)
         terms = stream_terms(document, service)
         prompts, each, asked = _prompts(document), wanted_choices(document), _logprobs(document, service)

@@ -73,7 +73,7 @@ class OpenAIEmbeddings(OpenAIErrors, TextProtocol):
     def read(self, body: bytes, service: ServiceDescription, content_type: str = JSON) -> ParsedRequest:
         """Read a request for the embeddings of texts or of lists of token numbers."""
         del content_type
-        document = load_object(body)
+        document = load_object(body, missing=False)
         check_model(document, service)
         if document.get("encoding_format") not in (*_FORMATS, None):
             raise RequestError("'encoding_format' is not float or base64")

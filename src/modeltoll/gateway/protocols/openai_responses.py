@@ -63,7 +63,7 @@ class OpenAIResponses(OpenAIErrors, TextProtocol):
     def read(self, body: bytes, service: ServiceDescription, content_type: str = JSON) -> ParsedRequest:
         """Read a request; the model server gets it with all log-probabilities requested."""
         del content_type
-        document = load_object(body)
+        document = load_object(body, missing=False)
         check_model(document, service)
         check_input(document, service)
         check_tools(document, service)

@@ -47,7 +47,7 @@ class OpenAIText(OpenAIErrors, TextProtocol):
 
     def read(self, body: bytes, service: ServiceDescription, content_type: str = JSON) -> ParsedRequest:
         """Read a request as the endpoint does whose member it has."""
-        document = load_object(body)
+        document = load_object(body, missing=False)
         found = [protocol for member, protocol in _BY_MEMBER.items() if document.get(member) is not None]
         if len(found) != 1:
             raise RequestError("the request has not one of 'messages', 'prompt' and 'input'")

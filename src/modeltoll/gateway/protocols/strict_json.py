@@ -59,7 +59,7 @@ def _int(digits: str) -> int:
 
 # A decoder is written in C, and other threads wait until it is done, unless it calls functions of Python now and then: the
 # second of each pair is for large bodies.
-_answers, _requests = (
+_without_nan, _with_nan = (
     (
         json.JSONDecoder(object_pairs_hook=_unique, parse_constant=constant),
         json.JSONDecoder(object_pairs_hook=_unique, parse_constant=constant, parse_float=_float, parse_int=_int),
@@ -75,7 +75,7 @@ def _decode(body: bytes, decoders: tuple[json.JSONDecoder, json.JSONDecoder]) ->
     return decoders[len(body) > _LARGE_BYTES].decode(body.removeprefix(BYTE_ORDER_MARK).decode("utf-8"))
 
 
-def load_request(body: bytes) -> Any:
+def load_request(body: bytes, *, missing: bool = True) -> Any:
     """Strict JSON: UTF-8, nothing behind it, no member twice, no Infinity.
 
     NaN, which Python's clients write for a missing value, is the float of that name. A byte order mark before the JSON is
@@ -86,18 +86,18 @@ def load_request(body: bytes) -> Any:
         RequestError: it is not.
     """
     try:
-        return _decode(body, _requests)
+        return _decode(body, _with_nan if missing else _without_nan)
     except (ValueError, RecursionError):
         raise RequestError("the request is not JSON") from None
 
 
-def load_object(body: bytes) -> dict[str, Any]:
-    """The same, for a request that is an object.
+def load_object(body: bytes, *, missing: bool = True) -> dict[str, Any]:
+    """The same, for a request that is an object. ``missing``: False where no value may be missing, and NaN is refused.
 
     Raises:
         RequestError: it is not.
     """
-    document = load_request(body)
+    document = load_request(body, missing=missing)
     if not isinstance(document, dict):
         raise RequestError("the request is not an object")
     return document
@@ -156,7 +156,7 @@ def load_json_answer(body: bytes) -> Any:
         AnswerError: it is not JSON, repeats a member, or holds NaN or Infinity.
     """
     try:
-        return _decode(body, _answers)
+        return _decode(body, _without_nan)
     except (ValueError, RecursionError, RequestError) as error:
         raise AnswerError("the model server's answer is not JSON", private=str(error)) from None
 
