@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from modeltoll.errors import AnswerError, CallerGone, ModeltollError, StreamBroken
 from modeltoll.gateway.core.request import SHADOW
-from modeltoll.gateway.core.threads import LARGE_BYTES, off_loop
 from modeltoll.gateway.protocols.event_stream import is_event_stream, without_comments
+from modeltoll.gateway.threads import LARGE_BYTES, off_loop
 from modeltoll.records import Answer
 
 if TYPE_CHECKING:

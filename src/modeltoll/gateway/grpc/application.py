@@ -13,7 +13,6 @@ from google.protobuf.message import DecodeError
 from modeltoll import wire
 from modeltoll.errors import AnswerError, ModeltollError, RequestError
 from modeltoll.gateway.core.request import GateRequest
-from modeltoll.gateway.core.threads import LARGE_BYTES, off_loop
 from modeltoll.gateway.core.tolls import paid_by_digest
 from modeltoll.gateway.core.upstream_steps import LiveAnswer
 from modeltoll.gateway.grpc.addressing import addressed
@@ -21,6 +20,7 @@ from modeltoll.gateway.grpc.outcome import Outcome, failure, passed, toll_asked,
 from modeltoll.gateway.observability.request_log import fields_of
 from modeltoll.gateway.protocols.oip_conversions import message_of_metadata
 from modeltoll.gateway.public.request_head import metadata_head
+from modeltoll.gateway.threads import LARGE_BYTES, off_loop
 from modeltoll.gateway.upstream.deadline import caller_waits
 from modeltoll.open_inference_messages import (
     CONTENT_TYPE,

@@ -27,7 +27,6 @@ from modeltoll.errors import (
 )
 from modeltoll.gateway.core.gate import Gate
 from modeltoll.gateway.core.request import SHADOW, GateRequest, GateRuntime
-from modeltoll.gateway.core.threads import LARGE_BYTES, off_loop
 from modeltoll.gateway.core.tolls import AdmittedRequest, redeem
 from modeltoll.gateway.observability.request_log import fields_of
 from modeltoll.gateway.protocols.protocol import JSON, route_pattern
@@ -51,6 +50,7 @@ from modeltoll.gateway.public.request_head import head_of, trace_headers
 from modeltoll.gateway.public.request_notes import note_error
 from modeltoll.gateway.public.responses import Endpoint, unchanged_response
 from modeltoll.gateway.settings.body_limits import SETTLEMENT_BYTES
+from modeltoll.gateway.threads import LARGE_BYTES, off_loop
 
 if TYPE_CHECKING:
     from starlette.types import Send

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from modeltoll.gateway.protocols.oip_conversions import json_of_request, message_of_answer
 from modeltoll.gateway.protocols.protocol import JSON
+from modeltoll.gateway.threads import LARGE_BYTES, off_loop
 from modeltoll.gateway.upstream.upstream import NO_HEAD, streamed_whole
 from modeltoll.open_inference_messages import CONTENT_TYPE
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["MessagesOverHttp"]
 
-_LARGE_BYTES = 64 << 10  # of a body that is converted in a thread
 _OK = 200
 
 
@@ -41,17 +40,11 @@ class MessagesOverHttp:
         """See ``Upstream.predict``; an answer of status 200 to a message is a message. Raises ``RequestError``, too."""
         if content_type != CONTENT_TYPE:
             return await self._upstream.predict(path, body, content_type, head)
-        if len(body) > _LARGE_BYTES:
-            written, written_type = await asyncio.to_thread(json_of_request, body)
-        else:
-            written, written_type = json_of_request(body)
+        written, written_type = await off_loop(len(body) > LARGE_BYTES, json_of_request, body)
         answer = await self._upstream.predict(path, written, written_type, head)
         if answer.status != _OK:
             return answer
-        if len(answer.body) > _LARGE_BYTES:
-            message = await asyncio.to_thread(message_of_answer, answer)
-        else:
-            message = message_of_answer(answer)
+        message = await off_loop(len(answer.body) > LARGE_BYTES, message_of_answer, answer)
         return replace(answer, content_type=CONTENT_TYPE, body=message)
 
     def stream(
