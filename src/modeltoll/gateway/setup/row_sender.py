@@ -14,14 +14,14 @@ from modeltoll.errors import AnswerError, CalibrationError, UpstreamError, Upstr
 from modeltoll.gateway.protocols.protocol import JSON
 from modeltoll.gateway.setup.row_requests import Refusals, RowWriter, ask_leaks
 from modeltoll.gateway.setup.row_table import RowTable
-from modeltoll.gateway.upstream.upstream import NO_HEAD, RequestHead
+from modeltoll.gateway.upstream.upstream import NO_HEAD, RequestHead, UpstreamWrapper
 from modeltoll.names import TOKENS
 from modeltoll.records import Leaks
 
 if TYPE_CHECKING:
     from modeltoll.gateway.core.request import ServedModel
     from modeltoll.gateway.setup.row_requests import RowRequest, RowsOfFile
-    from modeltoll.gateway.upstream.upstream import AnswerStream, Upstream
+    from modeltoll.gateway.upstream.upstream import Upstream
     from modeltoll.records import Answer, Floats, Integers
 
 __all__ = ["SINGLE_ROWS", "RowSender", "SentRows", "TimedUpstream"]
@@ -37,20 +37,13 @@ _SAME, _SAME_SMALL = 1e-9, 1e-15  # relative and absolute rounding
 Done: TypeAlias = Callable[[int], None]
 
 
-class TimedUpstream:
-    """A model server's client that notes in ``seconds`` how long its last prediction took."""
+class TimedUpstream(UpstreamWrapper):
+    """A model server's client that notes in ``seconds`` how long its last prediction took. Streams are not timed."""
 
     def __init__(self, upstream: Upstream, clock: Callable[[], float] = time.perf_counter) -> None:
-        self._upstream, self._clock = upstream, clock
+        super().__init__(upstream)
+        self._clock = clock
         self.seconds = 0.0
-
-    async def open(self) -> None:
-        """See ``Upstream.open``."""
-        await self._upstream.open()
-
-    async def close(self) -> None:
-        """See ``Upstream.close``."""
-        await self._upstream.close()
 
     async def predict(self, path: str, body: bytes, content_type: str = JSON, head: RequestHead = NO_HEAD) -> Answer:
         """See ``Upstream.predict``."""
@@ -58,16 +51,6 @@ class TimedUpstream:
         answer = await self._upstream.predict(path, body, content_type, head)
         self.seconds = self._clock() - begin
         return answer
-
-    def stream(
-        self, path: str, body: bytes, content_type: str = JSON, head: RequestHead = NO_HEAD
-    ) -> contextlib.AbstractAsyncContextManager[AnswerStream]:
-        """See ``Upstream.stream``; it is not timed."""
-        return self._upstream.stream(path, body, content_type, head)
-
-    async def fetch(self, path: str, head: RequestHead = NO_HEAD) -> Answer:
-        """See ``Upstream.fetch``."""
-        return await self._upstream.fetch(path, head)
 
 
 @dataclass(slots=True)  # it collects
