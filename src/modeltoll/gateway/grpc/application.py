@@ -15,8 +15,8 @@ from modeltoll.errors import AnswerError, ModeltollError, RequestError
 from modeltoll.gateway.core.request import GateRequest
 from modeltoll.gateway.core.tolls import paid_by_digest
 from modeltoll.gateway.core.upstream_steps import LiveAnswer
-from modeltoll.gateway.grpc.addressing import addressed
-from modeltoll.gateway.grpc.outcome import Outcome, failure, passed, toll_asked, toll_inline
+from modeltoll.gateway.grpc.addressing import target_of
+from modeltoll.gateway.grpc.outcome import Outcome, error_outcome, message_outcome, toll_message, toll_trailer
 from modeltoll.gateway.observability.request_log import fields_of
 from modeltoll.gateway.protocols.oip_conversions import message_of_metadata
 from modeltoll.gateway.public.request_head import metadata_head
@@ -118,7 +118,7 @@ class GrpcApplication:
         fields_of(scope).error = type(error).__name__
         if error.status >= 500:
             log.warning("%s: %s (%s)", type(error).__name__, error, error.private)
-        return failure(error)
+        return error_outcome(error)
 
     def _identify(self, call: GrpcCall, scope: Scope) -> Caller:
         """The caller; its name is noted for the audit log."""
@@ -134,7 +134,7 @@ class GrpcApplication:
         with components.ingress.place(caller.name) as holding:
             body = await components.reader.read(call, caller.name, policy.max_body, holding)
             message = await off_loop(len(body) > LARGE_BYTES, _parsed, ModelInferRequest, body)
-            target = addressed(components.gates, message.model_name, message.model_version)
+            target = target_of(components.gates, message.model_name, message.model_version)
             accept = replace(call.accept(), mode=wire.SEALED)
             sealed = accept.receipts and wire.SEALED in target.gate.config.selector.modes
             request = GateRequest(
@@ -192,7 +192,7 @@ class GrpcApplication:
             path, gate = _PATHS.get(call.method, ""), self._any_gate
             if kind is not None:
                 message = _parsed(kind, body)
-                target = addressed(components.gates, message.name, message.version)
+                target = target_of(components.gates, message.name, message.version)
                 path, gate = target.path + path, target.gate
             head = metadata_head(call.headers, components.ingress.policy.request_headers)
             with caller_waits(call.seconds_left):
@@ -204,13 +204,13 @@ class GrpcApplication:
 
         async def state(call: GrpcCall, scope: Scope) -> Outcome:
             answer, _ = await self._asked(call, scope)
-            return passed(kind(**{name: answer.status == _OK}).SerializeToString())
+            return message_outcome(kind(**{name: answer.status == _OK}).SerializeToString())
 
         return state
 
     async def _model_ready(self, call: GrpcCall, scope: Scope) -> Outcome:
         answer, _ = await self._asked(call, scope, ModelReadyRequest)
-        return passed(ModelReadyResponse(ready=answer.status == _OK).SerializeToString())
+        return message_outcome(ModelReadyResponse(ready=answer.status == _OK).SerializeToString())
 
     async def _server_metadata(self, call: GrpcCall, scope: Scope) -> Outcome:
         return self._described(ServerMetadataResponse, *await self._asked(call, scope))
@@ -220,7 +220,7 @@ class GrpcApplication:
 
     def _described(self, kind: Any, answer: Answer, path: str) -> Outcome:
         answer = self._any_gate.refused_answers.check(answer, path)
-        return passed(message_of_metadata(kind, answer.body), headers=answer.headers)
+        return message_outcome(message_of_metadata(kind, answer.body), headers=answer.headers)
 
 
 _PATHS = {  # of HTTP; of a model, behind its own path
@@ -241,9 +241,9 @@ def _parsed(kind: Any, body: bytes) -> Any:
 def _outcome(gate: Gate, result: GateResult, named: tuple[str, str], *, accept_receipts: bool) -> Outcome:
     """What a caller gets. A client that announces itself finds tolls in messages."""
     if result.toll is not None:
-        return toll_inline(result.toll, named, result.headers) if accept_receipts else toll_asked(result.toll)
+        return toll_message(result.toll, named, result.headers) if accept_receipts else toll_trailer(result.toll)
     answer = result.answer
     assert answer is not None  # a result without a toll has an answer
     if answer.content_type != CONTENT_TYPE:
         raise AnswerError("the model server's answer cannot be written as a message", private=answer.content_type)
-    return passed(answer.body, gate.config.receipt_text(result), result.headers)
+    return message_outcome(answer.body, gate.config.receipt_text(result), result.headers)

@@ -35,6 +35,8 @@ __all__ = [
     "content_of",
     "content_type_of",
     "identity_of",
+    "is_any_version",
+    "is_served_as",
     "matching_gates",
     "path_of",
     "read_body",
@@ -49,9 +51,8 @@ _GRACE_SECONDS = 10.0  # for the first bytes of a body, and after any pause
 _LEAST_RATE = 1024.0  # bytes per second
 _BROWSER_HEADERS = ("origin", "sec-fetch-site")
 _VERSION_CHARACTERS = 64  # of a version in the log
-_VERSION_NAME = re.compile(
-    r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}"
-)  # an encoded slash or question mark could leave the model
+# Of a version; an encoded slash or question mark could leave the model.
+_VERSION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _OWN_PAGES = ("same-origin", "none")  # values of Sec-Fetch-Site
 _SIMPLE_TYPES = ("", "text/plain", "multipart/form-data", "application/x-www-form-urlencoded")
 _SLASH = re.compile(r"/|%2f", re.IGNORECASE)
@@ -249,9 +250,14 @@ def content_of(gates: Sequence[Gate], http_request: Request, protocol: ServingPr
     return content_type, unread
 
 
-def _is_any_version(gate: Gate, version: str) -> bool:
+def is_any_version(gate: Gate, version: str) -> bool:
     """Whether a version that is not listed is served: in shadow mode, if no server can take it for more than a version."""
     return gate.config.mode == SHADOW and _VERSION_NAME.fullmatch(version) is not None
+
+
+def is_served_as(gate: Gate, model: str) -> bool:
+    """Whether a name with slashes is the model's at its server."""
+    return "/" in model and model == gate.config.served_model.service.served_as
 
 
 def matching_gates(gates: Sequence[Gate], http_request: Request) -> Sequence[Gate]:
@@ -265,8 +271,8 @@ def matching_gates(gates: Sequence[Gate], http_request: Request) -> Sequence[Gat
     matching = [
         gate
         for gate, service in services
-        if (model in (None, service.model) or ("/" in model and model == service.served_as))
-        and (version is None or version in service.versions or _is_any_version(gate, version))
+        if (model in (None, service.model) or is_served_as(gate, model))
+        and (version is None or version in service.versions or is_any_version(gate, version))
     ]
     if not matching:
         raise RouteRefused("there is no such model or version here")

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from modeltoll.gateway.upstream.upstream import AnswerStream, RequestHead
 
-__all__ = ["GrpcOptions", "GrpcUpstream", "channel_credentials"]
+__all__ = ["GrpcOptions", "GrpcUpstream", "channel_credentials", "is_text_key"]
 
 _INDEX = "/v2/repository/index"
 _PATH = re.compile(r"/v2/models/(?P<model>[^/]+(?:/[^/]+)*?)(?:/versions/(?P<version>[^/]+))?(?P<what>/infer|/ready|)")
@@ -72,7 +72,7 @@ _CHANNEL = (
     ("grpc.max_reconnect_backoff_ms", 2000),  # a server that comes back is asked soon
     ("grpc.max_send_message_length", -1),
 )
-_METADATA_NAME = re.compile(r"[a-z0-9_.-]+")
+_TEXT_KEY = re.compile(r"(?!grpc-)[a-z0-9_.-]+(?<!-bin)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +202,7 @@ class GrpcUpstream:
         if (left := seconds_left(self._timeout)) <= 0.0:
             raise UpstreamTimeout("the caller no longer waits for the model server")
         metadata = {**head.all_headers, **self._headers()}
-        pairs = [(name, value) for name, value in metadata.items() if _may_be_sent(name)]
+        pairs = [(name, value) for name, value in metadata.items() if is_text_key(name)]
         call = self._channel.unary_unary(method)(body, timeout=left, metadata=pairs)
         try:
             answer: bytes = await call
@@ -212,9 +212,9 @@ class GrpcUpstream:
         return Answer(200, CONTENT_TYPE, answer, passed_headers(200, received, self._options.answer_headers))
 
 
-def _may_be_sent(name: str) -> bool:
+def is_text_key(name: str) -> bool:
     """Whether a header can be metadata. Names that end in ``-bin`` are of bytes, those of ``grpc-`` are the library's."""
-    return bool(_METADATA_NAME.fullmatch(name)) and not (name.endswith("-bin") or name.startswith("grpc-"))
+    return _TEXT_KEY.fullmatch(name) is not None
 
 
 def _refusal(error: grpc.aio.AioRpcError) -> Answer:
