@@ -145,14 +145,16 @@ class UpstreamSteps:
     ) -> AsyncIterator[tuple[AnswerStream, AsyncExitStack]]:
         """The server's answer to ``forward``, else to the request itself, and what holds its context open."""
         path, content_type, head = request.path, request.content_type, request.head
-        async with AsyncExitStack() as held:
-            stream = await held.enter_async_context(
+        async with AsyncExitStack() as contexts:
+            stream = await contexts.enter_async_context(
                 self.upstream.stream(path, forward or request.body, content_type, head)
             )
             if self._must_ask_again(forward, stream.status):
-                await held.aclose()
-                stream = await held.enter_async_context(self.upstream.stream(path, request.body, content_type, head))
-            yield stream, held
+                await contexts.aclose()
+                stream = await contexts.enter_async_context(
+                    self.upstream.stream(path, request.body, content_type, head)
+                )
+            yield stream, contexts
 
     def checked(self, answer: Answer, path: str) -> Answer:
         """The answer, if it may be released or, in shadow mode, is one of success; raises as ``RefusedAnswers.check``."""

@@ -154,7 +154,7 @@ class RowSender:
         Rows that lack a value go alone.
         """
         if self.rows_per_request is None:
-            self.rows_per_request = await self._tried(writer, sent, seconds) if places else None
+            self.rows_per_request = await self._try_batches(writer, sent, seconds) if places else None
         step = self.rows_per_request if writer.batches and self.rows_per_request else 1
         together = [place for place in places if writer.complete(place)] if step > 1 else []
         for start in range(0, len(together), step):
@@ -186,7 +186,7 @@ class RowSender:
             return None
         return found if found is not None and len(found.values) == len(places) else None
 
-    async def _tried(self, writer: RowWriter, sent: SentRows, seconds: Sequence[float]) -> int:
+    async def _try_batches(self, writer: RowWriter, sent: SentRows, seconds: Sequence[float]) -> int:
         """How many rows a request may have: 1 where a batch is refused, leaks otherwise than its rows alone, or is not faster."""
         kept = np.array([places[0] for places in sent.places], dtype=np.int64)
         of_whole = np.flatnonzero([writer.complete(place) for place in kept.tolist()])  # among those in ``sent``
