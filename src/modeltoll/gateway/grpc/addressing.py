@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from modeltoll.errors import RouteRefused
 from modeltoll.gateway.core.unmeasured import VERSION
-from modeltoll.gateway.public.parsing import is_any_version, is_served_as
+from modeltoll.gateway.public.addressing import is_any_version, is_served_as
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from modeltoll.gateway.grpc.outcome import Outcome, error_outcome, message_outco
 from modeltoll.gateway.observability.request_log import fields_of
 from modeltoll.gateway.protocols.oip_conversions import message_of_metadata
 from modeltoll.gateway.public.request_head import metadata_head
+from modeltoll.gateway.public.request_notes import RequestNotes, note_error
 from modeltoll.gateway.threads import LARGE_BYTES, off_loop
 from modeltoll.gateway.upstream.deadline import caller_waits
 from modeltoll.open_inference_messages import (
@@ -113,12 +113,7 @@ class GrpcApplication:
     def _failure(self, error: Exception, scope: Scope) -> Outcome:
         if not isinstance(error, ModeltollError):  # a bug
             log.error("a call failed", exc_info=error)
-            error = ModeltollError("the gateway failed")
-        self._components.metrics.count_error(type(error).__name__)
-        fields_of(scope).error = type(error).__name__
-        if error.status >= 500:
-            log.warning("%s: %s (%s)", type(error).__name__, error, error.private)
-        return error_outcome(error)
+        return error_outcome(note_error(self._components.metrics, scope, error))
 
     def _identify(self, call: GrpcCall, scope: Scope) -> Caller:
         """The caller; its name is noted for the audit log."""
@@ -164,14 +159,13 @@ class GrpcApplication:
         return replace(request, payment=payment)
 
     async def _handle(self, gate: Gate, request: GateRequest, call: GrpcCall, scope: Scope) -> GateResult:
-        model, begin = gate.config.served_model.service.model, time.perf_counter()
+        noted = RequestNotes(self._components.metrics, gate.config.served_model.service.model, scope)
         with caller_waits(call.seconds_left):
             result = await gate.handle(request)
         if isinstance(result, LiveAnswer):  # no client asks for events here
             await result.close()
             raise AnswerError("the model server answers with a stream of events, which cannot be written as a message")
-        self._components.metrics.count_request(model, result, time.perf_counter() - begin)
-        fields_of(scope).set_result(model, result)
+        noted.set_result(result)
         return result
 
     async def _refuse_stream(self, call: GrpcCall, scope: Scope) -> Outcome:

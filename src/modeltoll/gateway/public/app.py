@@ -30,6 +30,7 @@ from modeltoll.gateway.core.request import SHADOW, GateRequest, GateRuntime
 from modeltoll.gateway.core.tolls import AdmittedRequest, redeem
 from modeltoll.gateway.observability.request_log import fields_of
 from modeltoll.gateway.protocols.protocol import JSON, route_pattern
+from modeltoll.gateway.public.addressing import addressed_gate, matching_gates
 from modeltoll.gateway.public.content import ContentReader
 from modeltoll.gateway.public.cors import CorsPolicy, PageAccess
 from modeltoll.gateway.public.disconnect import watching_caller
@@ -37,10 +38,8 @@ from modeltoll.gateway.public.gate_exchange import GateExchange
 from modeltoll.gateway.public.ingress import Ingress, IngressPolicy
 from modeltoll.gateway.public.parsing import (
     accept_of,
-    addressed_gate,
     check_json,
     identity_of,
-    matching_gates,
     path_of,
     read_body,
     receipts_of,
