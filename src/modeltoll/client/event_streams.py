@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 __all__ = ["EVENTS_BEFORE_OTHERS", "FURTHER_SILENCE", "asks_for_events", "events_of", "is_event_stream"]
 
 FURTHER_SILENCE = 25.0
-"""Seconds by which a gateway may be silent for longer than its model server: it sends nothing until 10 to 20 s after the first
-event, and then a byte every 10 s."""
+"""Seconds by which a gateway may be silent for longer than its model server: it sends nothing until 10 to 12.5 s after the
+first event, and then a byte every 10 s."""
 
 EVENTS_BEFORE_OTHERS = 64
 """Events that are replayed at once before an event loop runs its other tasks."""

@@ -13,11 +13,7 @@ import grpc
 import grpc.aio
 
 from modeltoll.client.grpc_calls import FailedAioCall, failed_call
-from modeltoll.client.grpc_exchange import (
-    Attempt,
-    GrpcExchange,
-    Reply,
-)
+from modeltoll.client.grpc_exchange import Attempt, GrpcExchange, Reply
 from modeltoll.client.toll_flow import POLL_SECONDS, ProbeStep, RedeemStep, ResendStep, SolveStep, WaitStep
 from modeltoll.client.toll_session import TollSession
 from modeltoll.errors import SolveStopped, TollError

@@ -11,11 +11,7 @@ from typing import Any
 import grpc
 
 from modeltoll.client.grpc_calls import FailedCall, OpenedCall, failed_call
-from modeltoll.client.grpc_exchange import (
-    Attempt,
-    GrpcExchange,
-    Reply,
-)
+from modeltoll.client.grpc_exchange import Attempt, GrpcExchange, Reply
 from modeltoll.client.grpc_routes import Route
 from modeltoll.client.receipts import Account
 from modeltoll.client.toll_flow import POLL_SECONDS, ProbeStep, RedeemStep, ResendStep, SolveStep, WaitStep

@@ -18,9 +18,9 @@ from modeltoll.gateway.core.price_steps import PriceSteps
 from modeltoll.gateway.core.refused_answers import RefusedAnswers
 from modeltoll.gateway.core.request import ADMISSION, SHADOW, GateConfig, GateRequest, GateResult, GateRuntime
 from modeltoll.gateway.core.settlement import Settlement
-from modeltoll.gateway.core.threads import read_off_loop
 from modeltoll.gateway.core.unmeasured import Unmeasured, reason_of
 from modeltoll.gateway.core.upstream_steps import NOTHING, Answered, LiveAnswer, UnreadStream, UpstreamSteps, is_live
+from modeltoll.gateway.threads import read_off_loop
 from modeltoll.records import Answer, Caller, Work
 from modeltoll.settlement_records import Admission
 

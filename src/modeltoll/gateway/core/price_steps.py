@@ -10,9 +10,9 @@ from modeltoll.gateway.core.measured_answer import MeasuredAnswer
 from modeltoll.gateway.core.padding import answer_bound, dither
 from modeltoll.gateway.core.request import EXEMPT, FREE, PREPAID, SHADOW, GateResult
 from modeltoll.gateway.core.settlement import with_new_account
-from modeltoll.gateway.core.threads import LARGE_BYTES, LARGE_ROWS, off_loop
 from modeltoll.gateway.core.tolls import TollContent, admission_toll, answer_toll
 from modeltoll.gateway.core.unmeasured import stripped_if_possible
+from modeltoll.gateway.threads import LARGE_BYTES, LARGE_ROWS, off_loop
 
 if TYPE_CHECKING:
     from modeltoll.evidence_records import Verdict

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from modeltoll import wire
 from modeltoll.errors import RequestError, TokenRefused, TollMalformed
 from modeltoll.gateway.core.padding import MOST_BYTES, padded_length
-from modeltoll.gateway.core.threads import LARGE_BYTES, off_loop
+from modeltoll.gateway.threads import LARGE_BYTES, off_loop
 from modeltoll.gateway.upstream.upstream import NO_HEAD, RequestHead
 from modeltoll.puzzle import seal
 from modeltoll.puzzle.puzzle import expected_seconds

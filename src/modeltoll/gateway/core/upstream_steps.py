@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from modeltoll.errors import AnswerError, AnswerTooLarge, CallerGone, ModeltollError, StreamBroken
 from modeltoll.gateway.core.request import SHADOW
-from modeltoll.gateway.core.threads import LARGE_BYTES, off_loop
 from modeltoll.gateway.protocols.event_stream import is_event_stream, without_comments
+from modeltoll.gateway.threads import LARGE_BYTES, off_loop
 from modeltoll.records import Answer
 
 if TYPE_CHECKING:
@@ -145,14 +145,16 @@ class UpstreamSteps:
     ) -> AsyncIterator[tuple[AnswerStream, AsyncExitStack]]:
         """The server's answer to ``forward``, else to the request itself, and what holds its context open."""
         path, content_type, head = request.path, request.content_type, request.head
-        async with AsyncExitStack() as held:
-            stream = await held.enter_async_context(
+        async with AsyncExitStack() as contexts:
+            stream = await contexts.enter_async_context(
                 self.upstream.stream(path, forward or request.body, content_type, head)
             )
             if self._must_ask_again(forward, stream.status):
-                await held.aclose()
-                stream = await held.enter_async_context(self.upstream.stream(path, request.body, content_type, head))
-            yield stream, held
+                await contexts.aclose()
+                stream = await contexts.enter_async_context(
+                    self.upstream.stream(path, request.body, content_type, head)
+                )
+            yield stream, contexts
 
     def checked(self, answer: Answer, path: str) -> Answer:
         """The answer, if it may be released or, in shadow mode, is one of success; raises as ``RefusedAnswers.check``."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,15 +12,16 @@ from google.protobuf.message import DecodeError
 from modeltoll import wire
 from modeltoll.errors import AnswerError, ModeltollError, RequestError
 from modeltoll.gateway.core.request import SHADOW, GateRequest
-from modeltoll.gateway.core.threads import LARGE_BYTES, off_loop
 from modeltoll.gateway.core.tolls import paid_by_digest
 from modeltoll.gateway.core.upstream_steps import LiveAnswer
-from modeltoll.gateway.grpc.addressing import addressed
-from modeltoll.gateway.grpc.outcome import Outcome, failure, passed, toll_asked, toll_inline
+from modeltoll.gateway.grpc.addressing import target_of
+from modeltoll.gateway.grpc.outcome import Outcome, error_outcome, message_outcome, toll_message, toll_trailer
 from modeltoll.gateway.observability.request_log import fields_of
 from modeltoll.gateway.protocols.oip_conversions import message_of_metadata
 from modeltoll.gateway.protocols.oip_messages import parsed_request
 from modeltoll.gateway.public.request_head import metadata_head
+from modeltoll.gateway.public.request_notes import RequestNotes, note_error
+from modeltoll.gateway.threads import LARGE_BYTES, off_loop
 from modeltoll.gateway.upstream.deadline import caller_waits
 from modeltoll.open_inference_messages import (
     CONTENT_TYPE,
@@ -113,12 +113,7 @@ class GrpcApplication:
     def _failure(self, error: Exception, scope: Scope) -> Outcome:
         if not isinstance(error, ModeltollError):  # a bug
             log.error("a call failed", exc_info=error)
-            error = ModeltollError("the gateway failed")
-        self._components.metrics.count_error(type(error).__name__)
-        fields_of(scope).error = type(error).__name__
-        if error.status >= 500:
-            log.warning("%s: %s (%s)", type(error).__name__, error, error.private)
-        return failure(error)
+        return error_outcome(note_error(self._components.metrics, scope, error))
 
     def _identify(self, call: GrpcCall, scope: Scope) -> Caller:
         """The caller; its name is noted for the audit log."""
@@ -134,7 +129,7 @@ class GrpcApplication:
         with components.ingress.place(caller.name) as holding:
             body = await components.reader.read(call, caller.name, policy.max_body, holding)
             message = await off_loop(len(body) > LARGE_BYTES, parsed_request, body)
-            target = addressed(components.gates, message.model_name, message.model_version)
+            target = target_of(components.gates, message.model_name, message.model_version)
             accept = replace(call.accept(), mode=wire.SEALED)
             sealed = accept.receipts and wire.SEALED in target.gate.config.selector.modes
             request = GateRequest(
@@ -166,14 +161,13 @@ class GrpcApplication:
         return replace(request, payment=payment)
 
     async def _handle(self, gate: Gate, request: GateRequest, call: GrpcCall, scope: Scope) -> GateResult:
-        model, begin = gate.config.served_model.service.model, time.perf_counter()
+        noted = RequestNotes(self._components.metrics, gate.config.served_model.service.model, scope)
         with caller_waits(call.seconds_left):
             result = await gate.handle(request)
         if isinstance(result, LiveAnswer):  # no client asks for events here
             await result.close()
             raise AnswerError("the model server answers with a stream of events, which cannot be written as a message")
-        self._components.metrics.count_request(model, result, time.perf_counter() - begin)
-        fields_of(scope).set_result(model, result)
+        noted.set_result(result)
         return result
 
     async def _refuse_stream(self, call: GrpcCall, scope: Scope) -> Outcome:
@@ -194,7 +188,7 @@ class GrpcApplication:
             path, gate = _PATHS.get(call.method, ""), self._any_gate
             if kind is not None:
                 message = _parsed(kind, body)
-                target = addressed(components.gates, message.name, message.version)
+                target = target_of(components.gates, message.name, message.version)
                 path, gate = target.path + path, target.gate
             head = metadata_head(call.headers, components.ingress.policy.request_headers)
             with caller_waits(call.seconds_left):
@@ -206,13 +200,13 @@ class GrpcApplication:
 
         async def state(call: GrpcCall, scope: Scope) -> Outcome:
             answer, _ = await self._asked(call, scope)
-            return passed(kind(**{name: answer.status == _OK}).SerializeToString())
+            return message_outcome(kind(**{name: answer.status == _OK}).SerializeToString())
 
         return state
 
     async def _model_ready(self, call: GrpcCall, scope: Scope) -> Outcome:
         answer, _ = await self._asked(call, scope, ModelReadyRequest)
-        return passed(ModelReadyResponse(ready=answer.status == _OK).SerializeToString())
+        return message_outcome(ModelReadyResponse(ready=answer.status == _OK).SerializeToString())
 
     async def _server_metadata(self, call: GrpcCall, scope: Scope) -> Outcome:
         return self._described(ServerMetadataResponse, *await self._asked(call, scope))
@@ -222,7 +216,7 @@ class GrpcApplication:
 
     def _described(self, kind: Any, answer: Answer, path: str) -> Outcome:
         answer = self._any_gate.refused_answers.check(answer, path)
-        return passed(message_of_metadata(kind, answer.body), headers=answer.headers)
+        return message_outcome(message_of_metadata(kind, answer.body), headers=answer.headers)
 
 
 _PATHS = {  # of HTTP; of a model, behind its own path
@@ -243,9 +237,9 @@ def _parsed(kind: Any, body: bytes) -> Any:
 def _outcome(gate: Gate, result: GateResult, named: tuple[str, str], *, accept_receipts: bool) -> Outcome:
     """What a caller gets. A client that announces itself finds tolls in messages."""
     if result.toll is not None:
-        return toll_inline(result.toll, named, result.headers) if accept_receipts else toll_asked(result.toll)
+        return toll_message(result.toll, named, result.headers) if accept_receipts else toll_trailer(result.toll)
     answer = result.answer
     assert answer is not None  # a result without a toll has an answer
     if answer.content_type != CONTENT_TYPE:
         raise AnswerError("the model server's answer cannot be written as a message", private=answer.content_type)
-    return passed(answer.body, gate.config.receipt_text(result), result.headers)
+    return message_outcome(answer.body, gate.config.receipt_text(result), result.headers)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,6 +22,7 @@ from modeltoll.errors import (
     UpstreamError,
     UpstreamRefused,
 )
+from modeltoll.gateway.upstream.grpc_upstream import is_text_key
 from modeltoll.open_inference_messages import MODEL_INFER, ModelInferResponse
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from modeltoll.toll_records import Toll
 
-__all__ = ["Outcome", "Trailing", "failure", "passed", "toll_asked", "toll_inline"]
+__all__ = ["Outcome", "Trailing", "error_outcome", "message_outcome", "toll_message", "toll_trailer"]
 
 Trailing = tuple[tuple[str, str | bytes], ...]
 
@@ -39,7 +39,6 @@ _SENTENCE = (
     "this answer costs work, no money: use the interceptor of modeltoll.client.grpc, or solve the puzzle in the trailing "
     f"metadata {wire.GRPC_TOLL_KEY} and send the same request with {wire.GRPC_PROOF_KEY}"
 )
-_NAME = re.compile(r"(?!grpc-)[a-z0-9_.-]+(?<!-bin)")
 _CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
     401: grpc.StatusCode.UNAUTHENTICATED,
@@ -76,7 +75,7 @@ class Outcome:
     status: int = 200
 
 
-def passed(message: bytes, receipt: str = "", headers: Iterable[tuple[str, str]] = ()) -> Outcome:
+def message_outcome(message: bytes, receipt: str = "", headers: Iterable[tuple[str, str]] = ()) -> Outcome:
     """A message as it is, with a receipt and headers of the model server's answer."""
     trailing = _metadata(headers)
     if receipt:
@@ -84,7 +83,7 @@ def passed(message: bytes, receipt: str = "", headers: Iterable[tuple[str, str]]
     return Outcome(grpc.StatusCode.OK, message, trailing=trailing)
 
 
-def toll_inline(toll: Toll, named: tuple[str, str], headers: Iterable[tuple[str, str]] = ()) -> Outcome:
+def toll_message(toll: Toll, named: tuple[str, str], headers: Iterable[tuple[str, str]] = ()) -> Outcome:
     """A toll in a message, for a client that announces itself. ``named``: the request's model and id."""
     message = ModelInferResponse(model_name=named[0], id=named[1], raw_output_contents=[toll.payload])
     text = wire.encode_toll_object(toll, MODEL_INFER, payload=False)
@@ -92,7 +91,7 @@ def toll_inline(toll: Toll, named: tuple[str, str], headers: Iterable[tuple[str,
     return Outcome(grpc.StatusCode.OK, message.SerializeToString(), trailing=_metadata(headers), status=wire.STATUS)
 
 
-def toll_asked(toll: Toll) -> Outcome:
+def toll_trailer(toll: Toll) -> Outcome:
     """A toll in trailing metadata, for any other client."""
     toll_object = wire.encode_toll_object(toll, MODEL_INFER, payload=True)
     return Outcome(
@@ -103,7 +102,7 @@ def toll_asked(toll: Toll) -> Outcome:
     )
 
 
-def failure(error: ModeltollError) -> Outcome:
+def error_outcome(error: ModeltollError) -> Outcome:
     """The outcome of an error: its public text, and when to try again."""
     code = _code(error)
     headers = dict(error.headers) if isinstance(error, UpstreamRefused) else {}
@@ -136,4 +135,4 @@ def _retry_info(code: grpc.StatusCode, text: str, seconds: float) -> Trailing:
 
 def _metadata(headers: Iterable[tuple[str, str]]) -> Trailing:
     """Headers as metadata, without those whose names are the library's or of bytes."""
-    return tuple([(name, value) for name, value in headers if _NAME.fullmatch(name)])
+    return tuple([(name, value) for name, value in headers if is_text_key(name)])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from modeltoll.errors import BodyTooLarge, BodyTooSlow, RequestError
@@ -25,10 +25,10 @@ __all__ = ["MessageReader"]
 
 @dataclass(slots=True)
 class _Turns:
-    """The messages that one caller may send at the same time, and how many calls of it want to."""
+    """The messages that one caller may send at the same time, and how many calls of it have or await a turn."""
 
     free: asyncio.Semaphore
-    calls: int = field(default=0)
+    calls: int = 0
 
 
 class MessageReader:

@@ -110,7 +110,7 @@ _ALL = (
         ("model",),
     ),
     Metric("keys", "gauge", "Keys of the key file that are in force"),
-    Metric("key_files_broken", "gauge", "Files of keys that cannot be used as they are now"),
+    Metric("key_files_broken", "gauge", "Files and URLs of keys that cannot be used as they are now"),
     Metric("settings_broken", "gauge", "1 while the settings file cannot be used as it is"),
     Metric(
         "settings_loaded_timestamp_seconds", "gauge", "When the settings in force were read, in seconds since the epoch"

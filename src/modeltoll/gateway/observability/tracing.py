@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from modeltoll.errors import SettingsError
 from modeltoll.gateway.protocols.protocol import JSON
-from modeltoll.gateway.upstream.upstream import NO_HEAD
+from modeltoll.gateway.upstream.upstream import NO_HEAD, UpstreamWrapper
 
 try:
     from opentelemetry import trace
@@ -126,20 +126,12 @@ class Tracer:
             self._provider.shutdown()
 
 
-class TracedUpstream:
+class TracedUpstream(UpstreamWrapper):
     """A model server with a span around each call."""
 
     def __init__(self, upstream: Upstream, tracer: Tracer) -> None:
-        self._upstream = upstream
+        super().__init__(upstream)
         self._tracer = tracer
-
-    async def open(self) -> None:
-        """See ``Upstream``."""
-        await self._upstream.open()
-
-    async def close(self) -> None:
-        """See ``Upstream``."""
-        await self._upstream.close()
 
     async def predict(self, path: str, body: bytes, content_type: str = JSON, head: RequestHead = NO_HEAD) -> Answer:
         """See ``Upstream``."""

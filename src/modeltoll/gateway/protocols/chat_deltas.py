@@ -15,7 +15,7 @@ from modeltoll.gateway.protocols.request_members import has_value
 if TYPE_CHECKING:
     from modeltoll.gateway.protocols.protocol import ServiceDescription
 
-__all__ = ["WRONG_SHAPE", "ChoiceDeltas", "agree", "objects_of"]
+__all__ = ["WRONG_SHAPE", "ChoiceDeltas", "agree", "objects_of", "text_of"]
 
 
 def _never(value: object) -> bool:
@@ -27,7 +27,7 @@ def _never(value: object) -> bool:
 _CHOICE: Mapping[str, ValueCheck] = {**CHOICE, "message": _never, "delta": is_anything}
 _PLAIN = ("finish_reason", "stop_reason", "matched_stop")
 _LOGPROBS = ("content", "refusal")
-WRONG_SHAPE = "the model server's stream has an event that is not one of a chat"
+WRONG_SHAPE = "the model server's stream has an event that is not one of its completions"
 
 
 class ChoiceDeltas:
@@ -68,7 +68,7 @@ class ChoiceDeltas:
     def _add_delta(self, name: str, value: Any) -> None:
         if name in TEXT:
             if value is not None:
-                self._texts.setdefault(name, []).append(_text(value))
+                self._texts.setdefault(name, []).append(text_of(value))
         elif name == "tool_calls":
             for place, call in enumerate(objects_of(value)):
                 self._call(call.get("index"), place).add(call)
@@ -137,7 +137,7 @@ class _Call:
             if value is None:
                 continue
             pieces = self._pieces.setdefault((kind, name), [])
-            piece = _text(value) if not isinstance(value, dict) else msgspec.json.encode(value).decode()
+            piece = text_of(value) if not isinstance(value, dict) else msgspec.json.encode(value).decode()
             if name != "name" or "".join(pieces) != piece:  # some servers repeat the name
                 pieces.append(piece)
 
@@ -149,7 +149,11 @@ class _Call:
 
 
 def agree(known: dict[str, Any], name: str, value: object) -> None:
-    """Take a value, which must be the same wherever it stands."""
+    """Take a value, which must be the same wherever it stands.
+
+    Raises:
+        AnswerError: ``known`` has another value of this name.
+    """
     if known.setdefault(name, value) != value:
         raise AnswerError(
             f"the model server's stream has another value of {name[:64]!r} in a later event",
@@ -158,6 +162,11 @@ def agree(known: dict[str, Any], name: str, value: object) -> None:
 
 
 def objects_of(value: object) -> list[dict[str, Any]]:
+    """The objects of a list; none where it is null.
+
+    Raises:
+        AnswerError: it is something else.
+    """
     if value is None:
         return []
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
@@ -165,7 +174,8 @@ def objects_of(value: object) -> list[dict[str, Any]]:
     return value
 
 
-def _text(value: object) -> str:
+def text_of(value: object) -> str:
+    """The value, which must be a text; raises ``AnswerError``."""
     if not isinstance(value, str):
         raise AnswerError("the model server's answer has something that is not a text in place of one")
     return value

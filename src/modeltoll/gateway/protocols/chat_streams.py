@@ -13,6 +13,7 @@ from modeltoll.gateway.protocols.chat_members import DOCUMENT
 from modeltoll.gateway.protocols.event_reader import EventReader
 from modeltoll.gateway.protocols.event_stream import write_event
 from modeltoll.gateway.protocols.request_members import has_value
+from modeltoll.gateway.protocols.token_tables import cut_alternatives
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,9 +35,7 @@ def without_logprobs(choice: dict[str, Any], asked: int | None) -> None:
             choice["logprobs"] = None
         return
     for tokens in logprobs.values() if isinstance(logprobs, dict) else ():
-        for token in tokens if isinstance(tokens, list) else ():
-            if isinstance(token, dict) and isinstance(token.get("top_logprobs"), list):
-                token["top_logprobs"] = token["top_logprobs"][:asked]
+        cut_alternatives(tokens, asked)
 
 
 class Deltas(Protocol):

@@ -11,7 +11,7 @@ from modeltoll.errors import AnswerError
 from modeltoll.gateway.protocols.answer_members import ValueCheck, check_answer_members, is_anything, is_count
 from modeltoll.gateway.protocols.chat_answers import stop_bytes, token_logprobs
 from modeltoll.gateway.protocols.chat_members import CHOICE, DOCUMENT
-from modeltoll.gateway.protocols.token_tables import check_counted, most_counted, token_table
+from modeltoll.gateway.protocols.token_tables import check_counted, cut_alternatives, most_counted, token_table
 
 if TYPE_CHECKING:
     from modeltoll.gateway.protocols.protocol import ServiceDescription
@@ -126,11 +126,8 @@ def shown_logprobs(logprobs: object, asked: int | None) -> object:
     """
     if asked is None or not isinstance(logprobs, dict):
         return None if asked is None else logprobs
-    tokens, shown = logprobs.get("content"), logprobs.get("top_logprobs")
-    for token in tokens if isinstance(tokens, list) else ():
-        if isinstance(token, dict) and isinstance(token.get("top_logprobs"), list):
-            token["top_logprobs"] = token["top_logprobs"][:asked]
-    own = logprobs.get("tokens")
+    cut_alternatives(logprobs.get("content"), asked)
+    shown, own = logprobs.get("top_logprobs"), logprobs.get("tokens")
     if isinstance(shown, list) and isinstance(own, list) and len(own) == len(shown):
         logprobs["top_logprobs"] = [_largest(one, text, asked) for one, text in zip(shown, own, strict=True)]
     return logprobs

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from modeltoll.errors import AnswerError
 from modeltoll.gateway.protocols.answer_members import check_answer_members
-from modeltoll.gateway.protocols.chat_deltas import agree
+from modeltoll.gateway.protocols.chat_deltas import agree, text_of
 from modeltoll.gateway.protocols.chat_streams import ChatStream, Deltas
 from modeltoll.gateway.protocols.completion_answers import COMPLETION_CHOICE, LISTS, shown_logprobs
 from modeltoll.gateway.protocols.request_members import has_value
@@ -50,9 +50,7 @@ class _TextDeltas:
         self.has_begun = True
         check_answer_members(event, COMPLETION_CHOICE, self._service)
         text = event.get("text")
-        if text is not None and not isinstance(text, str):
-            raise AnswerError("the model server's answer has something that is not a text in place of one")
-        self._pieces.append(text or "")
+        self._pieces.append("" if text is None else text_of(text))
         self._add_logprobs(event.get("logprobs"))
         for name, value in event.items():
             if name in self._service.unmeasured:

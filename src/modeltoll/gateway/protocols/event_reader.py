@@ -56,7 +56,7 @@ class EventReader(ABC):
         return self._is_done or self._error is not None
 
     def feed(self, chunk: bytes) -> bytes:
-        """See ``StreamReader.feed``. The text of a comment, and that of an error, is left out."""
+        """See ``StreamReader.feed``. The text of a comment, and an error with all that follows it, are left out."""
         if self._is_over():
             return b""
         try:

@@ -32,8 +32,14 @@ from modeltoll.gateway.protocols.chat_requests import (
 )
 from modeltoll.gateway.protocols.chat_streams import ChatStream, without_logprobs
 from modeltoll.gateway.protocols.fingerprints import row_fingerprints
-from modeltoll.gateway.protocols.openai_shape import OpenAIErrors, encoded_request, numbered, wanted_choices
-from modeltoll.gateway.protocols.protocol import JSON, ParsedRequest, Routes, ServiceDescription
+from modeltoll.gateway.protocols.openai_shape import (
+    OpenAIErrors,
+    encoded_request,
+    numbered,
+    openai_routes,
+    wanted_choices,
+)
+from modeltoll.gateway.protocols.protocol import JSON, ParsedRequest, ServiceDescription
 from modeltoll.gateway.protocols.rows import check_row_limit
 from modeltoll.gateway.protocols.strict_json import load_object
 from modeltoll.gateway.protocols.text_inputs import TextProtocol, check_model, only_texts
@@ -72,13 +78,7 @@ class OpenAIChat(OpenAIErrors, TextProtocol):
     """``/v1/chat/completions``, whole or streamed. A row is one completion."""
 
     name = "openai-chat"
-    routes = Routes(
-        infer=("/v1/chat/completions",),
-        pass_through=("/v1/models", "/health"),
-        metadata=None,
-        ready="/v1/models",
-        query=("api-version",),
-    )
+    routes = openai_routes("/v1/chat/completions")
 
     def read(self, body: bytes, service: ServiceDescription, content_type: str = JSON) -> ParsedRequest:
         """Read a request; the model server gets it with all log-probabilities requested."""

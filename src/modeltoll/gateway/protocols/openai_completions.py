@@ -27,8 +27,14 @@ from modeltoll.gateway.protocols.completion_answers import (
 )
 from modeltoll.gateway.protocols.completion_streams import CompletionStream
 from modeltoll.gateway.protocols.fingerprints import row_fingerprints
-from modeltoll.gateway.protocols.openai_shape import OpenAIErrors, encoded_request, numbered, wanted_choices
-from modeltoll.gateway.protocols.protocol import JSON, ParsedRequest, Routes, ServiceDescription
+from modeltoll.gateway.protocols.openai_shape import (
+    OpenAIErrors,
+    encoded_request,
+    numbered,
+    openai_routes,
+    wanted_choices,
+)
+from modeltoll.gateway.protocols.protocol import JSON, ParsedRequest, ServiceDescription
 from modeltoll.gateway.protocols.request_members import RequestMembers, names
 from modeltoll.gateway.protocols.rows import check_row_limit
 from modeltoll.gateway.protocols.strict_json import canonical, load_object
@@ -99,13 +105,7 @@ class OpenAICompletions(OpenAIErrors, TextProtocol):
 
     name = "openai-completions"
     text_member = "prompt"
-    routes = Routes(
-        infer=("/v1/completions",),
-        pass_through=("/v1/models", "/health"),
-        metadata=None,
-        ready="/v1/models",
-        query=("api-version",),
-    )
+    routes = openai_routes("/v1/completions")
 
     def read(self, body: bytes, service: ServiceDescription, content_type: str = JSON) -> ParsedRequest:
         """Read a request; the model server gets it with all log-probabilities requested."""

@@ -11,8 +11,8 @@ import numpy as np
 from modeltoll.errors import AnswerError, RequestError
 from modeltoll.gateway.protocols.answer_lengths import NUMBER_BYTES
 from modeltoll.gateway.protocols.answer_members import ValueCheck, is_anything, is_count, is_short_text
-from modeltoll.gateway.protocols.openai_shape import OpenAIErrors, bounded, data_rows, text_fingerprints
-from modeltoll.gateway.protocols.protocol import JSON, ParsedRequest, Routes, ServiceDescription
+from modeltoll.gateway.protocols.openai_shape import OpenAIErrors, bounded, data_rows, openai_routes, text_fingerprints
+from modeltoll.gateway.protocols.protocol import JSON, ParsedRequest, ServiceDescription
 from modeltoll.gateway.protocols.request_members import RequestMembers, names
 from modeltoll.gateway.protocols.rows import score_table
 from modeltoll.gateway.protocols.strict_json import load_object
@@ -62,13 +62,7 @@ class OpenAIEmbeddings(OpenAIErrors, TextProtocol):
     """``/v1/embeddings``. Measures of inputs, such as novelty, read the vectors: they are the inputs' embedding."""
 
     name = "openai-embeddings"
-    routes = Routes(
-        infer=("/v1/embeddings",),
-        pass_through=("/v1/models", "/health"),
-        metadata=None,
-        ready="/v1/models",
-        query=("api-version",),
-    )
+    routes = openai_routes("/v1/embeddings")
 
     def read(self, body: bytes, service: ServiceDescription, content_type: str = JSON) -> ParsedRequest:
         """Read a request for the embeddings of texts or of lists of token numbers."""

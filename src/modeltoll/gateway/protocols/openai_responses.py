@@ -12,8 +12,8 @@ from modeltoll.errors import AnswerError
 from modeltoll.gateway.protocols.chat_answers import load_chat
 from modeltoll.gateway.protocols.chat_requests import altered, check_tools, pinned
 from modeltoll.gateway.protocols.fingerprints import fingerprint
-from modeltoll.gateway.protocols.openai_shape import OpenAIErrors, encoded_request
-from modeltoll.gateway.protocols.protocol import JSON, ParsedRequest, Routes, ServiceDescription
+from modeltoll.gateway.protocols.openai_shape import OpenAIErrors, encoded_request, openai_routes
+from modeltoll.gateway.protocols.protocol import JSON, ParsedRequest, ServiceDescription
 from modeltoll.gateway.protocols.response_answers import check_response, content_parts, measured_response
 from modeltoll.gateway.protocols.response_requests import (
     LOGPROBS,
@@ -52,13 +52,7 @@ class OpenAIResponses(OpenAIErrors, TextProtocol):
     """``/v1/responses``, whole or streamed. A request is one row."""
 
     name = "openai-responses"
-    routes = Routes(
-        infer=("/v1/responses",),
-        pass_through=("/v1/models", "/health"),
-        metadata=None,
-        ready="/v1/models",
-        query=("api-version",),
-    )
+    routes = openai_routes("/v1/responses")
 
     def read(self, body: bytes, service: ServiceDescription, content_type: str = JSON) -> ParsedRequest:
         """Read a request; the model server gets it with all log-probabilities requested."""

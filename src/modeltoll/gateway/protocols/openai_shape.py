@@ -9,6 +9,7 @@ import msgspec
 
 from modeltoll.errors import AnswerError, RequestError
 from modeltoll.gateway.protocols.answer_members import ENVELOPE, ValueCheck, check_answer_members, is_anything
+from modeltoll.gateway.protocols.protocol import Routes
 from modeltoll.gateway.protocols.request_members import RequestMembers
 from modeltoll.gateway.protocols.strict_json import any_error_text, load_answer
 from modeltoll.gateway.protocols.text_inputs import fingerprints_of
@@ -24,6 +25,7 @@ __all__ = [
     "data_rows",
     "encoded_request",
     "numbered",
+    "openai_routes",
     "text_fingerprints",
     "unbounded",
     "wanted_choices",
@@ -32,6 +34,13 @@ __all__ = [
 LARGEST_BOUND = 64 << 10  # bytes of an answer; beyond it padding to the bound would cost too much
 _FRAME_BYTES = 2048  # of an answer without its rows
 _ROW_BYTES = 512  # of a row without its numbers
+
+
+def openai_routes(*infer: str) -> Routes:
+    """The routes of endpoints at which a model is asked, as all of them have them."""
+    return Routes(
+        infer, pass_through=("/v1/models", "/health"), metadata=None, ready="/v1/models", query=("api-version",)
+    )
 
 
 def bounded(rows: int, row_bytes: int) -> int | None:

@@ -13,8 +13,8 @@ from modeltoll.errors import RequestError
 from modeltoll.gateway.protocols.openai_chat import OpenAIChat
 from modeltoll.gateway.protocols.openai_completions import CompletionNote, OpenAICompletions
 from modeltoll.gateway.protocols.openai_responses import OpenAIResponses
-from modeltoll.gateway.protocols.openai_shape import OpenAIErrors
-from modeltoll.gateway.protocols.protocol import JSON, ParsedRequest, Routes, ServiceDescription
+from modeltoll.gateway.protocols.openai_shape import OpenAIErrors, openai_routes
+from modeltoll.gateway.protocols.protocol import JSON, ParsedRequest, ServiceDescription
 from modeltoll.gateway.protocols.response_requests import ResponseNote
 from modeltoll.gateway.protocols.strict_json import load_object
 from modeltoll.gateway.protocols.text_inputs import TextProtocol
@@ -37,13 +37,7 @@ class OpenAIText(OpenAIErrors, TextProtocol):
     """``/v1/chat/completions``, ``/v1/completions`` and ``/v1/responses`` of one model."""
 
     name = "openai"
-    routes = Routes(
-        infer=tuple(path for one in _BY_MEMBER.values() for path in one.routes.infer),
-        pass_through=_CHAT.routes.pass_through,
-        metadata=_CHAT.routes.metadata,
-        ready=_CHAT.routes.ready,
-        query=_CHAT.routes.query,
-    )
+    routes = openai_routes(*(path for one in _BY_MEMBER.values() for path in one.routes.infer))
 
     def read(self, body: bytes, service: ServiceDescription, content_type: str = JSON) -> ParsedRequest:
         """Read a request as the endpoint does whose member it has."""

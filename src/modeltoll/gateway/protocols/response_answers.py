@@ -36,9 +36,7 @@ __all__ = [
 ]
 
 _ENDED = (None, "completed", "incomplete")
-_EXTRA_LEAVES = (
-    64  # texts and numbers that a server adds to what it repeats of a request: defaults, and names of members
-)
+_EXTRA_LEAVES = 64  # texts and numbers that a server adds to what it repeats of a request: defaults, names of members
 _EXTRA_CHARACTERS = 64  # of such a text
 _REPEATED = names(
     """instructions metadata parallel_tool_calls temperature tool_choice tools top_p background max_output_tokens
@@ -132,10 +130,10 @@ def output_items(document: dict[str, Any]) -> list[dict[str, Any]]:
 def _parts_of(item: dict[str, Any]) -> list[Any]:
     parts: list[Any] = []
     for member in ("content", "summary"):
-        held = item.get(member) or []
-        if not isinstance(held, list):
+        found = item.get(member) or []
+        if not isinstance(found, list):
             raise AnswerError("the model server's answer has an item whose parts are no list")
-        parts += held
+        parts += found
     return parts
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from modeltoll.gateway.protocols.response_answers import part_logprobs
+from modeltoll.gateway.protocols.token_tables import cut_alternatives
 
 if TYPE_CHECKING:
     from modeltoll.gateway.protocols.response_requests import ResponseNote
@@ -18,9 +19,7 @@ def show_logprobs(holder: dict[str, Any], asked: int | None) -> None:
         return
     if asked is None:
         holder["logprobs"] = []
-    for token in part_logprobs(holder):
-        if isinstance(token, dict) and isinstance(token.get("top_logprobs"), list):
-            token["top_logprobs"] = token["top_logprobs"][:asked]
+    cut_alternatives(part_logprobs(holder), asked)
 
 
 def show_setting(document: dict[str, Any], note: ResponseNote) -> None:

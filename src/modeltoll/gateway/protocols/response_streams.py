@@ -20,6 +20,7 @@ from modeltoll.gateway.protocols.answer_members import (
     is_count,
     is_short_text,
 )
+from modeltoll.gateway.protocols.chat_deltas import text_of
 from modeltoll.gateway.protocols.event_reader import EventReader
 from modeltoll.gateway.protocols.event_stream import write_event
 from modeltoll.gateway.protocols.response_answers import (
@@ -112,9 +113,8 @@ class ResponseStream(EventReader):
         response = document.get("response")
         if kind in _END:
             check_response(response, self._note, self._service)
-            self._final = msgspec.json.decode(
-                msgspec.json.encode(response)
-            )  # the event itself is changed when it is written
+            # A copy: the event itself is changed when it is written.
+            self._final = msgspec.json.decode(msgspec.json.encode(response))
             return
         if not isinstance(response, dict) or output_items(response) or not is_short_text(response.get("status") or ""):
             raise AnswerError(_NOT_ITS_OWN)
@@ -123,12 +123,9 @@ class ResponseStream(EventReader):
     def _add_text(self, document: dict[str, Any], member: str, step: str, place: tuple[object, ...]) -> None:
         known = {"delta": is_anything} if step == "delta" else {member: is_anything, "name": is_short_text}
         check_answer_members(document, {**_COMMON, **known, "logprobs": is_anything}, self._service)
-        place = tuple(
-            one if one is None or isinstance(one, int | float | str) else None for one in place
-        )  # not an empty list
-        text, tokens = document.get("delta" if step == "delta" else member), part_logprobs(document)
-        if not isinstance(text, str):
-            raise AnswerError("the model server's answer has something that is not a text in place of one")
+        # An empty list, which a client may read as nothing, is no place.
+        place = tuple(one if isinstance(one, int | float | str) else None for one in place)
+        text, tokens = text_of(document.get("delta" if step == "delta" else member)), part_logprobs(document)
         if step == "delta":
             self._deltas.setdefault(place, []).append(text)
             self._tokens.setdefault(place[1:3], []).extend(
@@ -140,15 +137,15 @@ class ResponseStream(EventReader):
 
     def _add_holder(self, document: dict[str, Any], member: str) -> None:
         check_answer_members(document, {**_COMMON, member: is_anything}, self._service)
-        held = document.get(member)
+        item = document.get(member)
         if member == "part":
-            check_part(held, self._service)
-            held = {"type": "message", "content": [held]}
-        if not isinstance(held, dict):
+            check_part(item, self._service)
+            item = {"type": "message", "content": [item]}
+        if not isinstance(item, dict):
             raise AnswerError("the model server's stream has an event that is not one of a response")
-        check_item(held, self._service)
-        self._texts.update(shown_texts(held))
-        tokens = [token for part in content_parts({"output": [held]}) for token in part_logprobs(part)]
+        check_item(item, self._service)
+        self._texts.update(shown_texts(item))
+        tokens = [token for part in content_parts({"output": [item]}) for token in part_logprobs(part)]
         self._repeated.append([_token_key(token) for token in tokens])
 
     def _event(self, name: str, document: dict[str, Any]) -> bytes:

@@ -17,7 +17,7 @@ from modeltoll.errors import AnswerError
 if TYPE_CHECKING:
     from modeltoll.records import Floats
 
-__all__ = ["MOST", "check_counted", "most_counted", "token_table"]
+__all__ = ["MOST", "check_counted", "cut_alternatives", "most_counted", "token_table"]
 
 MOST = 20  # log-probabilities per token that the API gives at most
 _ROUNDING = 1e-3
@@ -46,6 +46,13 @@ def token_table(tokens: list[Any]) -> tuple[Floats, int]:
     if (table.sum(axis=1) > 1 + _ROUNDING).any():
         raise AnswerError("the log-probabilities of a token sum to more than 1")
     return np.minimum(table, 1.0), covered
+
+
+def cut_alternatives(tokens: object, asked: int | None) -> None:
+    """Leave of the ``top_logprobs`` of each token the first ``asked`` ones, in place; what has another shape stays as it is."""
+    for token in tokens if isinstance(tokens, list) else ():
+        if isinstance(token, dict) and isinstance(token.get("top_logprobs"), list):
+            token["top_logprobs"] = token["top_logprobs"][:asked]
 
 
 def most_counted(tokens: list[Any], stop: int = 0) -> int:

@@ -27,10 +27,10 @@ from modeltoll.errors import (
 )
 from modeltoll.gateway.core.gate import Gate
 from modeltoll.gateway.core.request import SHADOW, GateRequest, GateRuntime
-from modeltoll.gateway.core.threads import LARGE_BYTES, off_loop
 from modeltoll.gateway.core.tolls import AdmittedRequest, redeem
 from modeltoll.gateway.observability.request_log import fields_of
 from modeltoll.gateway.protocols.protocol import JSON, route_pattern
+from modeltoll.gateway.public.addressing import addressed_gate, matching_gates
 from modeltoll.gateway.public.content import ContentReader
 from modeltoll.gateway.public.cors import CorsPolicy, PageAccess
 from modeltoll.gateway.public.disconnect import watching_caller
@@ -38,10 +38,8 @@ from modeltoll.gateway.public.gate_exchange import GateExchange
 from modeltoll.gateway.public.ingress import Ingress, IngressPolicy
 from modeltoll.gateway.public.parsing import (
     accept_of,
-    addressed_gate,
     check_json,
     identity_of,
-    matching_gates,
     path_of,
     read_body,
     receipts_of,
@@ -51,6 +49,7 @@ from modeltoll.gateway.public.request_head import head_of, trace_headers
 from modeltoll.gateway.public.request_notes import note_error
 from modeltoll.gateway.public.responses import Endpoint, unchanged_response
 from modeltoll.gateway.settings.body_limits import SETTLEMENT_BYTES
+from modeltoll.gateway.threads import LARGE_BYTES, off_loop
 
 if TYPE_CHECKING:
     from starlette.types import Send

@@ -7,7 +7,6 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-import msgspec
 from starlette.requests import ClientDisconnect, Request
 
 from modeltoll import wire
@@ -16,7 +15,6 @@ from modeltoll.gateway.callers.identify import RequestIdentity
 from modeltoll.gateway.core.request import SHADOW
 from modeltoll.gateway.core.unmeasured import CONTENT_TYPE, VERSION
 from modeltoll.gateway.protocols.protocol import JSON
-from modeltoll.gateway.protocols.strict_json import BYTE_ORDER_MARK
 from modeltoll.puzzle.registry import PUZZLES
 
 if TYPE_CHECKING:
@@ -30,12 +28,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "accept_of",
-    "addressed_gate",
     "check_json",
     "content_of",
     "content_type_of",
     "identity_of",
-    "matching_gates",
     "path_of",
     "read_body",
     "receipts_of",
@@ -49,9 +45,6 @@ _GRACE_SECONDS = 10.0  # for the first bytes of a body, and after any pause
 _LEAST_RATE = 1024.0  # bytes per second
 _BROWSER_HEADERS = ("origin", "sec-fetch-site")
 _VERSION_CHARACTERS = 64  # of a version in the log
-_VERSION_NAME = re.compile(
-    r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}"
-)  # an encoded slash or question mark could leave the model
 _OWN_PAGES = ("same-origin", "none")  # values of Sec-Fetch-Site
 _SIMPLE_TYPES = ("", "text/plain", "multipart/form-data", "application/x-www-form-urlencoded")
 _SLASH = re.compile(r"/|%2f", re.IGNORECASE)
@@ -247,53 +240,3 @@ def content_of(gates: Sequence[Gate], http_request: Request, protocol: ServingPr
     if version is not None and version not in config.served_model.service.versions:
         unread = f"{VERSION}: {version[:_VERSION_CHARACTERS]}"
     return content_type, unread
-
-
-def _is_any_version(gate: Gate, version: str) -> bool:
-    """Whether a version that is not listed is served: in shadow mode, if no server can take it for more than a version."""
-    return gate.config.mode == SHADOW and _VERSION_NAME.fullmatch(version) is not None
-
-
-def matching_gates(gates: Sequence[Gate], http_request: Request) -> Sequence[Gate]:
-    """The gates of the model that the path names; all of them where it names none.
-
-    Raises:
-        RouteRefused: the path names another model, or a version of it that is not listed.
-    """
-    model, version = (http_request.path_params.get(name) for name in ("model", "version"))
-    services = [(gate, gate.config.served_model.service) for gate in gates]
-    matching = [
-        gate
-        for gate, service in services
-        if (model in (None, service.model) or ("/" in model and model == service.served_as))
-        and (version is None or version in service.versions or _is_any_version(gate, version))
-    ]
-    if not matching:
-        raise RouteRefused("there is no such model or version here")
-    return matching
-
-
-def addressed_gate(gates: Sequence[Gate], body: bytes) -> Gate:
-    """The gate of the model that a request's body names, where several gates share a path.
-
-    Raises:
-        RouteRefused: the body names none of their models.
-    """
-    if len(gates) == 1:
-        return gates[0]
-    try:
-        model = _named.decode(body.removeprefix(BYTE_ORDER_MARK)).model
-    except (ValueError, RecursionError):  # msgspec.DecodeError is a ValueError
-        model = ""
-    for gate in gates:
-        service = gate.config.served_model.service
-        if model == (service.served_as or service.model):
-            return gate
-    raise RouteRefused("there is no such model here")
-
-
-class _NamedModel(msgspec.Struct):
-    model: str
-
-
-_named = msgspec.json.Decoder(_NamedModel)

@@ -9,9 +9,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from modeltoll import wire
-from modeltoll.gateway.core.threads import LARGE_BYTES, off_loop
 from modeltoll.gateway.protocols.protocol import JSON
 from modeltoll.gateway.public.parsing import route_path, written_path
+from modeltoll.gateway.threads import LARGE_BYTES, off_loop
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send

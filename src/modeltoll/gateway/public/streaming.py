@@ -119,11 +119,11 @@ class LiveSender:
         await self._end(write_comment(f"{wire.RECEIPT_HEADER}: {self.receipt(live.result)}"))
 
     async def _send_events(self, events: AsyncGenerator[bytes, None]) -> None:
-        told = False
+        first_event_came = False
         try:
             async for chunk in events:
-                if not told and without_comments(chunk):
-                    told = True
+                if not first_event_came and without_comments(chunk):
+                    first_event_came = True
                     self.on_first_event()
                 try:
                     await self._take_in_time({"type": "http.response.body", "body": chunk, "more_body": True})

@@ -14,14 +14,14 @@ from modeltoll.errors import AnswerError, CalibrationError, UpstreamError, Upstr
 from modeltoll.gateway.protocols.protocol import JSON
 from modeltoll.gateway.setup.row_requests import Refusals, RowWriter, ask_leaks
 from modeltoll.gateway.setup.row_table import RowTable
-from modeltoll.gateway.upstream.upstream import NO_HEAD, RequestHead
+from modeltoll.gateway.upstream.upstream import NO_HEAD, RequestHead, UpstreamWrapper
 from modeltoll.names import TOKENS
 from modeltoll.records import Leaks
 
 if TYPE_CHECKING:
     from modeltoll.gateway.core.request import ServedModel
     from modeltoll.gateway.setup.row_requests import RowRequest, RowsOfFile
-    from modeltoll.gateway.upstream.upstream import AnswerStream, Upstream
+    from modeltoll.gateway.upstream.upstream import Upstream
     from modeltoll.records import Answer, Floats, Integers
 
 __all__ = ["SINGLE_ROWS", "RowSender", "SentRows", "TimedUpstream"]
@@ -37,20 +37,13 @@ _SAME, _SAME_SMALL = 1e-9, 1e-15  # relative and absolute rounding
 Done: TypeAlias = Callable[[int], None]
 
 
-class TimedUpstream:
-    """A model server's client that notes in ``seconds`` how long its last prediction took."""
+class TimedUpstream(UpstreamWrapper):
+    """A model server's client that notes in ``seconds`` how long its last prediction took. Streams are not timed."""
 
     def __init__(self, upstream: Upstream, clock: Callable[[], float] = time.perf_counter) -> None:
-        self._upstream, self._clock = upstream, clock
+        super().__init__(upstream)
+        self._clock = clock
         self.seconds = 0.0
-
-    async def open(self) -> None:
-        """See ``Upstream.open``."""
-        await self._upstream.open()
-
-    async def close(self) -> None:
-        """See ``Upstream.close``."""
-        await self._upstream.close()
 
     async def predict(self, path: str, body: bytes, content_type: str = JSON, head: RequestHead = NO_HEAD) -> Answer:
         """See ``Upstream.predict``."""
@@ -58,16 +51,6 @@ class TimedUpstream:
         answer = await self._upstream.predict(path, body, content_type, head)
         self.seconds = self._clock() - begin
         return answer
-
-    def stream(
-        self, path: str, body: bytes, content_type: str = JSON, head: RequestHead = NO_HEAD
-    ) -> contextlib.AbstractAsyncContextManager[AnswerStream]:
-        """See ``Upstream.stream``; it is not timed."""
-        return self._upstream.stream(path, body, content_type, head)
-
-    async def fetch(self, path: str, head: RequestHead = NO_HEAD) -> Answer:
-        """See ``Upstream.fetch``."""
-        return await self._upstream.fetch(path, head)
 
 
 @dataclass(slots=True)  # it collects
@@ -171,7 +154,7 @@ class RowSender:
         Rows that lack a value go alone.
         """
         if self.rows_per_request is None:
-            self.rows_per_request = await self._tried(writer, sent, seconds) if places else None
+            self.rows_per_request = await self._try_batches(writer, sent, seconds) if places else None
         step = self.rows_per_request if writer.batches and self.rows_per_request else 1
         together = [place for place in places if writer.complete(place)] if step > 1 else []
         for start in range(0, len(together), step):
@@ -203,7 +186,7 @@ class RowSender:
             return None
         return found if found is not None and len(found.values) == len(places) else None
 
-    async def _tried(self, writer: RowWriter, sent: SentRows, seconds: Sequence[float]) -> int:
+    async def _try_batches(self, writer: RowWriter, sent: SentRows, seconds: Sequence[float]) -> int:
         """How many rows a request may have: 1 where a batch is refused, leaks otherwise than its rows alone, or is not faster."""
         kept = np.array([places[0] for places in sent.places], dtype=np.int64)
         of_whole = np.flatnonzero([writer.complete(place) for place in kept.tolist()])  # among those in ``sent``

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from modeltoll.errors import UpstreamBusy
 from modeltoll.gateway.protocols.protocol import JSON
-from modeltoll.gateway.upstream.upstream import NO_HEAD
+from modeltoll.gateway.upstream.upstream import NO_HEAD, UpstreamWrapper
 
 if TYPE_CHECKING:
     from modeltoll.gateway.upstream.upstream import AnswerStream, RequestHead, Upstream
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["BoundedUpstream"]
 
 
-class BoundedUpstream:
+class BoundedUpstream(UpstreamWrapper):
     """An upstream with bounded concurrency; requests wait in the order of their arrival.
 
     At most ``max_concurrent`` requests are with the model server; at most ``max_waiting`` wait for one of them to end,
@@ -26,7 +26,7 @@ class BoundedUpstream:
     """
 
     def __init__(self, upstream: Upstream, *, max_concurrent: int, max_waiting: int, max_wait_seconds: float) -> None:
-        self._upstream = upstream
+        super().__init__(upstream)
         self._max_concurrent = max_concurrent
         self._slots = asyncio.Semaphore(max_concurrent)
         self._max_waiting = max_waiting
@@ -37,11 +37,7 @@ class BoundedUpstream:
     async def open(self) -> None:
         """See ``Upstream.open``."""
         self._slots, self.active, self.waiting = asyncio.Semaphore(self._max_concurrent), 0, 0  # of this event loop
-        await self._upstream.open()
-
-    async def close(self) -> None:
-        """See ``Upstream.close``."""
-        await self._upstream.close()
+        await super().open()
 
     async def predict(self, path: str, body: bytes, content_type: str = JSON, head: RequestHead = NO_HEAD) -> Answer:
         """See ``Upstream.predict``; raises ``UpstreamBusy`` where the queue is full, or the wait too long."""
@@ -55,10 +51,6 @@ class BoundedUpstream:
         """See ``Upstream.stream``; raises as ``predict``. The request is with the model server until the context is left."""
         async with self._slot(), self._upstream.stream(path, body, content_type, head) as answer:
             yield answer
-
-    async def fetch(self, path: str, head: RequestHead = NO_HEAD) -> Answer:
-        """See ``Upstream.fetch``."""
-        return await self._upstream.fetch(path, head)
 
     @asynccontextmanager
     async def _slot(self) -> AsyncIterator[None]:

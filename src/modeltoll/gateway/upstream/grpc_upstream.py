@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import msgspec
 from modeltoll.errors import AnswerTooLarge, UpstreamError, UpstreamTimeout
 from modeltoll.gateway.protocols.oip_conversions import json_of_answer, json_of_metadata, message_of_request
 from modeltoll.gateway.protocols.protocol import JSON
+from modeltoll.gateway.threads import LARGE_BYTES, off_loop
 from modeltoll.gateway.upstream.answer_headers import passed_headers
 from modeltoll.gateway.upstream.deadline import seconds_left
 from modeltoll.gateway.upstream.upstream import NO_HEAD, streamed_whole
@@ -45,10 +45,9 @@ if TYPE_CHECKING:
 
     from modeltoll.gateway.upstream.upstream import AnswerStream, RequestHead
 
-__all__ = ["GrpcOptions", "GrpcUpstream", "channel_credentials"]
+__all__ = ["GrpcOptions", "GrpcUpstream", "channel_credentials", "is_text_key"]
 
 _INDEX = "/v2/repository/index"
-_LARGE_BYTES = 64 << 10  # of a body that is converted in a thread
 _PATH = re.compile(r"/v2/models/(?P<model>[^/]+(?:/[^/]+)*?)(?:/versions/(?P<version>[^/]+))?(?P<what>/infer|/ready|)")
 _CODES = {
     grpc.StatusCode.INVALID_ARGUMENT: 400,
@@ -73,7 +72,7 @@ _CHANNEL = (
     ("grpc.max_reconnect_backoff_ms", 2000),  # a server that comes back is asked soon
     ("grpc.max_send_message_length", -1),
 )
-_METADATA_NAME = re.compile(r"[a-z0-9_.-]+")
+_TEXT_KEY = re.compile(r"(?!grpc-)[a-z0-9_.-]+(?<!-bin)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,11 +143,11 @@ class GrpcUpstream:
         if content_type == CONTENT_TYPE:
             return await self._call(MODEL_INFER, body, head)
         named = (match["model"], match["version"] or "")
-        message, raw = await _converted(message_of_request, len(body), named, body, content_type)
+        message, raw = await off_loop(len(body) > LARGE_BYTES, message_of_request, named, body, content_type)
         answer = await self._call(MODEL_INFER, message, head)
         if answer.content_type != CONTENT_TYPE:
             return answer
-        converted: Answer = await _converted(json_of_answer, len(answer.body), answer.body, raw)
+        converted = await off_loop(len(answer.body) > LARGE_BYTES, json_of_answer, answer.body, raw)
         return Answer(converted.status, converted.content_type, converted.body, answer.headers)
 
     def stream(
@@ -203,7 +202,7 @@ class GrpcUpstream:
         if (left := seconds_left(self._timeout)) <= 0.0:
             raise UpstreamTimeout("the caller no longer waits for the model server")
         metadata = {**head.all_headers, **self._headers()}
-        pairs = [(name, value) for name, value in metadata.items() if _may_be_sent(name)]
+        pairs = [(name, value) for name, value in metadata.items() if is_text_key(name)]
         call = self._channel.unary_unary(method)(body, timeout=left, metadata=pairs)
         try:
             answer: bytes = await call
@@ -213,14 +212,9 @@ class GrpcUpstream:
         return Answer(200, CONTENT_TYPE, answer, passed_headers(200, received, self._options.answer_headers))
 
 
-def _may_be_sent(name: str) -> bool:
+def is_text_key(name: str) -> bool:
     """Whether a header can be metadata. Names that end in ``-bin`` are of bytes, those of ``grpc-`` are the library's."""
-    return bool(_METADATA_NAME.fullmatch(name)) and not (name.endswith("-bin") or name.startswith("grpc-"))
-
-
-async def _converted(convert: Callable[..., Any], size: int, *arguments: Any) -> Any:
-    """The result of a conversion, which is made in a thread where it is of many bytes."""
-    return await asyncio.to_thread(convert, *arguments) if size > _LARGE_BYTES else convert(*arguments)
+    return _TEXT_KEY.fullmatch(name) is not None
 
 
 def _refusal(error: grpc.aio.AioRpcError) -> Answer:

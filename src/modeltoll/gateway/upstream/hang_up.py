@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 from modeltoll.errors import CallerGone
 from modeltoll.gateway.protocols.protocol import JSON
-from modeltoll.gateway.upstream.upstream import NO_HEAD
+from modeltoll.gateway.upstream.upstream import NO_HEAD, UpstreamWrapper
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from modeltoll.gateway.upstream.upstream import AnswerStream, RequestHead, Upstream
+    from modeltoll.gateway.upstream.upstream import AnswerStream, RequestHead
     from modeltoll.records import Answer
 
 __all__ = ["HangUpUpstream", "caller_present"]
@@ -36,19 +36,8 @@ def caller_present(gone: asyncio.Future[None]) -> Iterator[None]:
         _gone.reset(token)
 
 
-class HangUpUpstream:
+class HangUpUpstream(UpstreamWrapper):
     """An upstream whose requests are cancelled when the caller hangs up; they raise ``CallerGone`` then."""
-
-    def __init__(self, upstream: Upstream) -> None:
-        self._upstream = upstream
-
-    async def open(self) -> None:
-        """See ``Upstream.open``."""
-        await self._upstream.open()
-
-    async def close(self) -> None:
-        """See ``Upstream.close``."""
-        await self._upstream.close()
 
     async def predict(self, path: str, body: bytes, content_type: str = JSON, head: RequestHead = NO_HEAD) -> Answer:
         """See ``Upstream.predict``."""

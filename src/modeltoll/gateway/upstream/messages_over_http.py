@@ -2,56 +2,38 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from modeltoll.gateway.protocols.oip_conversions import json_of_request, message_of_answer
 from modeltoll.gateway.protocols.protocol import JSON
-from modeltoll.gateway.upstream.upstream import NO_HEAD, streamed_whole
+from modeltoll.gateway.threads import LARGE_BYTES, off_loop
+from modeltoll.gateway.upstream.upstream import NO_HEAD, UpstreamWrapper, streamed_whole
 from modeltoll.open_inference_messages import CONTENT_TYPE
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
-    from modeltoll.gateway.upstream.upstream import AnswerStream, RequestHead, Upstream
+    from modeltoll.gateway.upstream.upstream import AnswerStream, RequestHead
     from modeltoll.records import Answer
 
 __all__ = ["MessagesOverHttp"]
 
-_LARGE_BYTES = 64 << 10  # of a body that is converted in a thread
 _OK = 200
 
 
-class MessagesOverHttp:
-    """An upstream that takes messages. It is opened and closed with the one that it asks."""
-
-    def __init__(self, upstream: Upstream) -> None:
-        self._upstream = upstream
-
-    async def open(self) -> None:
-        """See ``Upstream.open``."""
-        await self._upstream.open()
-
-    async def close(self) -> None:
-        """See ``Upstream.close``."""
-        await self._upstream.close()
+class MessagesOverHttp(UpstreamWrapper):
+    """An upstream that takes messages."""
 
     async def predict(self, path: str, body: bytes, content_type: str = JSON, head: RequestHead = NO_HEAD) -> Answer:
         """See ``Upstream.predict``; an answer of status 200 to a message is a message. Raises ``RequestError``, too."""
         if content_type != CONTENT_TYPE:
             return await self._upstream.predict(path, body, content_type, head)
-        if len(body) > _LARGE_BYTES:
-            written, written_type = await asyncio.to_thread(json_of_request, body)
-        else:
-            written, written_type = json_of_request(body)
+        written, written_type = await off_loop(len(body) > LARGE_BYTES, json_of_request, body)
         answer = await self._upstream.predict(path, written, written_type, head)
         if answer.status != _OK:
             return answer
-        if len(answer.body) > _LARGE_BYTES:
-            message = await asyncio.to_thread(message_of_answer, answer)
-        else:
-            message = message_of_answer(answer)
+        message = await off_loop(len(answer.body) > LARGE_BYTES, message_of_answer, answer)
         return replace(answer, content_type=CONTENT_TYPE, body=message)
 
     def stream(
@@ -61,7 +43,3 @@ class MessagesOverHttp:
         if content_type != CONTENT_TYPE:
             return self._upstream.stream(path, body, content_type, head)
         return streamed_whole(self.predict(path, body, content_type, head))
-
-    async def fetch(self, path: str, head: RequestHead = NO_HEAD) -> Answer:
-        """See ``Upstream.fetch``."""
-        return await self._upstream.fetch(path, head)

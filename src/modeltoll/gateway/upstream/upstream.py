@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable
     from contextlib import AbstractAsyncContextManager
 
-__all__ = ["NO_HEAD", "AnswerStream", "RequestHead", "Upstream", "streamed_whole"]
+__all__ = ["NO_HEAD", "AnswerStream", "RequestHead", "Upstream", "UpstreamWrapper", "streamed_whole"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,3 +108,32 @@ class Upstream(Protocol):
 
     async def fetch(self, path: str, head: RequestHead = NO_HEAD) -> Answer:
         """Get a path; otherwise as ``predict``."""
+
+
+class UpstreamWrapper:
+    """An upstream that asks another one, with which it is opened and closed. A subclass changes some of the calls."""
+
+    def __init__(self, upstream: Upstream) -> None:
+        self._upstream = upstream
+
+    async def open(self) -> None:
+        """See ``Upstream.open``."""
+        await self._upstream.open()
+
+    async def close(self) -> None:
+        """See ``Upstream.close``."""
+        await self._upstream.close()
+
+    async def predict(self, path: str, body: bytes, content_type: str = JSON, head: RequestHead = NO_HEAD) -> Answer:
+        """See ``Upstream.predict``."""
+        return await self._upstream.predict(path, body, content_type, head)
+
+    def stream(
+        self, path: str, body: bytes, content_type: str = JSON, head: RequestHead = NO_HEAD
+    ) -> AbstractAsyncContextManager[AnswerStream]:
+        """See ``Upstream.stream``."""
+        return self._upstream.stream(path, body, content_type, head)
+
+    async def fetch(self, path: str, head: RequestHead = NO_HEAD) -> Answer:
+        """See ``Upstream.fetch``."""
+        return await self._upstream.fetch(path, head)
