@@ -60,8 +60,10 @@ TARGET INLINE void NAME(permute_rows)(uint64_t *z, const uint64_t *previous, con
 #endif
 }
 
-/* G of RFC 9106, 3.5. `target` may be `previous` or `reference`. */
-TARGET static void NAME(fill)(block *target, const block *previous, const block *reference)
+/* G of RFC 9106, 3.5. `target` may be `previous` or `reference`. If `memory` is given, `area` of its blocks are written
+ * before the next one, whose reference follows from the first word: it is fetched while the rest is computed. */
+TARGET static void NAME(fill)(block *target, const block *previous, const block *reference, const block *memory,
+                              uint64_t area)
 {
     uint64_t z[BLOCK_WORDS] __attribute__((aligned(64)));
     NAME(permute_rows)(z, previous->word, reference->word);
@@ -73,6 +75,7 @@ TARGET static void NAME(fill)(block *target, const block *previous, const block 
             const size_t at = column + 16 * i;
             STORE(target->word + at, EXOR(v[i], EXOR(LOAD(previous->word + at), LOAD(reference->word + at))));
         }
+        if (column == 0 && memory) prefetch(memory + referenced(target->word[0], area));
     }
 }
 
@@ -81,8 +84,8 @@ TARGET static void NAME(next_addresses)(block *addresses, block *input)
 {
     static const block zero;
     input->word[6]++;
-    NAME(fill)(addresses, &zero, input);
-    NAME(fill)(addresses, &zero, addresses);
+    NAME(fill)(addresses, &zero, input, 0, 0);
+    NAME(fill)(addresses, &zero, addresses, 0, 0);
 }
 
 TARGET INLINE VEC NAME(same)(uint64_t word)
@@ -170,13 +173,15 @@ TARGET static void NAME(evaluate)(int ways, block *memory, uint32_t memory_kib, 
         if (place == 0) input.word[2] = 1, input.word[6] = 0;
         if (place % BLOCK_WORDS == 0 || i == 2) NAME(next_addresses)(&addresses, &input);
         const uint64_t reference = referenced(addresses.word[place % BLOCK_WORDS], i - 1);
-        for (int way = 0; way < ways; way++) NAME(fill)(of[way] + i, of[way] + i - 1, of[way] + reference);
+        for (int way = 0; way < ways; way++) {
+            prefetch(of[way] + reference);
+            NAME(fill)(of[way] + i, of[way] + i - 1, of[way] + reference, 0, 0);
+        }
     }
     for (uint32_t i = blocks / 2; i < blocks; i++)
         for (int way = 0; way < ways; way++) {
             const uint64_t reference = referenced(of[way][i - 1].word[0], i - 1);
-            NAME(fill)(of[way] + i, of[way] + i - 1, of[way] + reference);
-            if (ways > 1 && i + 1 < blocks) prefetch(of[way] + referenced(of[way][i].word[0], i));
+            NAME(fill)(of[way] + i, of[way] + i - 1, of[way] + reference, of[way], i);
         }
     for (int way = 0; way < ways; way++) last_hash(values[way], of[way] + blocks - 1);
 }
