@@ -58,8 +58,11 @@ async def relay(port, certificate, *, asked=False):
                 sink.write(data)
                 await sink.drain()
         sink.close()
+        with contextlib.suppress(OSError):
+            await sink.wait_closed()
 
     async def serve(reader, writer):
+        serving.append(asyncio.current_task())
         if asked:
             assert await reader.readexactly(len(SSL_REQUEST)) == SSL_REQUEST
             writer.write(b"S")
@@ -69,8 +72,11 @@ async def relay(port, certificate, *, asked=False):
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*certificate)
+    serving = []
     async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=None if asked else context) as server:
         yield server.sockets[0].getsockname()[1]
+    async with asyncio.timeout(10):
+        await asyncio.gather(*serving, return_exceptions=True)
 
 
 @pytest.mark.parametrize("scheme", ["valkeys", "rediss"])

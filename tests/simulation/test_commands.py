@@ -260,7 +260,7 @@ def test_invalid_calibrations_are_refused(folder, tmp_path):
     weighted = ("calibrate", "--leaks", leaks, "--out", folder / "t.json", "--unit-ms", 1, "--measures")
     for wrong in ("novelty=x", "novelty=0", "novelty=-1", "novelty=nan", "entropy,entropy"):
         assert_refused(2, "a measure and its weight", *weighted, wrong)
-    assert_refused(1, "'undefended_seconds' must be above 0", "calibrate", settings, "--leaks", leaks)
+    assert_refused(2, "--undefended-ms: give the model server's time", "calibrate", settings, "--leaks", leaks)
     assert_refused(
         1, "leaks of gap were not recorded", "calibrate", "--leaks", leaks, "--out", tmp_path / "t", "--measures", "gap"
     )

@@ -148,11 +148,16 @@ def test_an_application_that_fails_is_502_with_its_reason_for_the_operator_alone
 # Time limits and disconnects
 
 
-def waiting(heard, *, heeds):
-    """An endpoint that works for ever, until it sees a disconnect (where it ``heeds`` that) or is cancelled."""
+def waiting(heard, *, heeds, begun=None):
+    """An endpoint that works for ever, until it sees a disconnect (where it ``heeds`` that) or is cancelled.
+
+    ``begun``: a list to which it adds something when it begins.
+    """
 
     async def endpoint(request: Request):
         await request.json()
+        if begun is not None:
+            begun.append(True)
         try:
             while not (heeds and await request.is_disconnected()):  # noqa: ASYNC110  as applications do
                 await asyncio.sleep(0.001)
@@ -164,14 +169,21 @@ def waiting(heard, *, heeds):
     return endpoint
 
 
+async def until(begun):
+    """Wait until the endpoint has begun."""
+    async with asyncio.timeout(20):
+        while not begun:  # noqa: ASYNC110  it runs in the same loop
+            await asyncio.sleep(0.01)
+
+
 @pytest.mark.parametrize(("heeds", "last"), [(True, "disconnect"), (False, "cancelled")])
 def test_a_caller_who_hangs_up_ends_the_applications_work(application_settings, heeds, last):
-    heard = []
+    heard, begun = [], []
 
     async def story():
-        call = Call(guarded(application_settings(), waiting(heard, heeds=heeds)))
+        call = Call(guarded(application_settings(), waiting(heard, heeds=heeds, begun=begun)))
         handling = call.start()
-        await asyncio.sleep(0.2)
+        await until(begun)
         call.gone.set()
         await asyncio.wait_for(handling, 10)
 
@@ -188,12 +200,12 @@ def test_the_upstreams_time_limit_is_the_applications(application_settings, heed
 
 
 def test_a_server_that_stops_cancels_the_applications_work(application_settings):
-    heard = []
+    heard, begun = [], []
 
     async def story():
-        call = Call(guarded(application_settings(), waiting(heard, heeds=False)))
+        call = Call(guarded(application_settings(), waiting(heard, heeds=False, begun=begun)))
         handling = call.start()
-        await asyncio.sleep(0.2)
+        await until(begun)
         handling.cancel()
         await asyncio.wait((handling,))
         await asyncio.sleep(0)
