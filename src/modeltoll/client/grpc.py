@@ -172,7 +172,8 @@ def pay_tolls(client: Any, max_seconds: float = 30.0, *, purse: Purse | None = N
 
     Args:
         client: the client.
-        max_seconds, purse: see ``TollInterceptor``.
+        max_seconds: see ``TollInterceptor``.
+        purse: see ``TollInterceptor``.
 
     Raises:
         TypeError: the client is none of these.
