@@ -14,7 +14,7 @@ import pytest
 
 from modeltoll import wire
 from modeltoll.errors import CallerBusy, Overloaded
-from modeltoll.gateway.core import threads
+from modeltoll.gateway import threads
 from modeltoll.gateway.protocols.strict_json import load_request
 from modeltoll.gateway.public import parsing
 from modeltoll.gateway.public.shared_capacity import SharedCapacity
