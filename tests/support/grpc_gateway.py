@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import queue
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -14,9 +12,9 @@ import grpc
 import numpy as np
 import yaml
 
+from context_in_thread import context_in_thread
 from modeltoll import open_inference_messages as messages
 from modeltoll import wire
-from modeltoll.errors import ModeltollError
 from modeltoll.gateway.assembly.build import build_gateway
 from modeltoll.gateway.callers.identify import hash_key
 from modeltoll.gateway.server.reload import ReloadingGateway
@@ -165,41 +163,23 @@ def grpc_gateway(folder, document):
     """Serve while the block lasts."""
     path = folder / "modeltoll.yaml"
     path.write_text(yaml.safe_dump(document))
-    started, loops = queue.Queue(), {}
 
-    async def serve():
+    @contextlib.asynccontextmanager
+    async def served():
         reloading = ReloadingGateway(build_gateway(load_settings(path)), path)
         server = grpc_server(reloading)
-        stop = loops["stop"] = asyncio.Event()
-        loop = loops["loop"] = asyncio.get_running_loop()
         async with (
             reloading.open(0.05),
             temporary_server(reloading.public) as url,
             temporary_server(reloading.admin) as admin,
         ):
             await server.start()
-            address = f"127.0.0.1:{server.port}"
-            started.put(GrpcGateway(address, url, admin, reloading, server, loop, path))
-            await stop.wait()
+            address, loop = f"127.0.0.1:{server.port}", asyncio.get_running_loop()
+            yield GrpcGateway(address, url, admin, reloading, server, loop, path)
             await server.stop(0)
 
-    def run():
-        try:
-            asyncio.run(serve())
-        except ModeltollError as error:
-            started.put(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    found = started.get(timeout=60)
-    if isinstance(found, BaseException):
-        raise found
-    try:
+    with context_in_thread(served) as found:
         yield found
-    finally:
-        loops["loop"].call_soon_threadsafe(loops["stop"].set)
-        thread.join(30)
-        assert not thread.is_alive()
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import queue
 import socket
 import threading
 from dataclasses import dataclass
 
 import yaml
 
-from modeltoll.errors import ModeltollError
+from context_in_thread import context_in_thread
 from modeltoll.gateway.assembly.build import build_gateway
 from modeltoll.gateway.server.serve import temporary_server
 from modeltoll.gateway.settings.load import load_settings
@@ -51,32 +49,15 @@ def served_gateway(folder, upstream, models, **sections):
     document = {"upstream": section, "ledger": {"url": "memory://"}, "models": models} | sections
     path = folder / "modeltoll.yaml"
     path.write_text(yaml.safe_dump(document))
-    started, loops = queue.Queue(), {}
 
-    async def serve():
+    @contextlib.asynccontextmanager
+    async def served():
         gateway = build_gateway(load_settings(path))
-        stop = loops["stop"] = asyncio.Event()
-        loops["loop"] = asyncio.get_running_loop()
         async with gateway.open(), temporary_server(gateway.public) as url, temporary_server(gateway.admin) as admin:
-            started.put(ServedGateway(url, admin, gateway))
-            await stop.wait()
+            yield ServedGateway(url, admin, gateway)
 
-    def run():
-        try:
-            asyncio.run(serve())
-        except ModeltollError as error:
-            started.put(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    found = started.get(timeout=60)
-    if isinstance(found, BaseException):
-        raise found
-    try:
+    with context_in_thread(served) as found:
         yield found
-    finally:
-        loops["loop"].call_soon_threadsafe(loops["stop"].set)
-        thread.join(30)
 
 
 def wait_until(condition):
