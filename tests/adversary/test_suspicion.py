@@ -263,8 +263,8 @@ def test_a_suspect_with_a_small_machine_pays_and_is_answered(gateway, infer_body
     transport = TollTransport(purse=purse)
     with httpx.Client(base_url=gateway.url, transport=transport, headers=headers, timeout=60) as client:
         caller = Thief(client, infer_body)
-        assert caller.ask(np.random.default_rng(1).random((60, 64))).status_code == 200
-        response = caller.ask(victim.test[:2])
+        assert caller.ask(np.random.default_rng(1).random((60, 64)), accept=None).status_code == 200
+        response = caller.ask(victim.test[:2], accept=None)
         assert response.status_code == 200
         assert gateway.log()[-1]["suspected"]
     assert len(purse.payments) == 2

@@ -235,9 +235,10 @@ class Thief:
     path: str = f"/v2/models/{MODEL}/infer"
 
     def ask(self, rows, accept="argon2id, sha256; mode=sealed; memory=64MiB; receipts", model=MODEL, **headers):
-        """The response to a request for some rows, whatever it is."""
+        """The response to a request for some rows, whatever it is. With ``accept=None`` the transport announces itself."""
         path = self.path.replace(MODEL, model)
-        return self.client.post(path, content=self.infer_body(rows), headers={"toll-accept": accept} | headers)
+        announced = {} if accept is None else {"toll-accept": accept}
+        return self.client.post(path, content=self.infer_body(rows), headers=announced | headers)
 
     def toll(self, rows, **options):
         """The toll for some rows, as JSON; the request must be answered with one."""
