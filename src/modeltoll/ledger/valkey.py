@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from urllib.parse import SplitResult
 
     from modeltoll.evidence_records import EvidenceUpdate
+    from modeltoll.ledger.valkey_commands import Argument
     from modeltoll.records import Account, Charge, DailyQuota, LogEntry
     from modeltoll.settlement_records import Adjustment, Receipt, Reservation
 
@@ -132,7 +133,7 @@ class ValkeyLedger:
         names = [_account_name(owner, charge.model) for owner in affected]
         keys = [_RANKING, *chain.from_iterable((_ACCOUNT + name, _SKETCH + name) for name in names)]
         ranked = "" if caller.is_group else names[0]
-        values = [
+        values: list[Argument] = [
             _PACKER.encode(
                 _LuaNumbers(charge.rows, charge.leaks, charge.cells, charge.cell_count, charge.at, RESTART_ROWS)
             ),
@@ -156,7 +157,7 @@ class ValkeyLedger:
         settlement_math.check_settlement(caller, receipts, reservation, at)
         usable = settlement_math.unexpired(receipts, at)
         keys = [_RECEIPT.encode() + settlement_math.receipt_key(caller, receipt.identity) for receipt in usable]
-        numbers: list[float | str] = [float(at), _UNTOUCHED]
+        numbers: list[Argument] = [float(at), _UNTOUCHED]
         numbers += ("",) * 4 if reservation is None else map(float, astuple(reservation))
         for receipt in usable:
             numbers += (
@@ -261,7 +262,7 @@ class ValkeyLedger:
             return []
         start = f"{bounded(after) + 1}-0"
         found = await self._server.ask("XRANGE", _LOG, start, "+", "COUNT", bounded(limit))
-        return [decode_stored_line(number, fields) for number, fields in found]
+        return [decode_stored_line(number, dict(zip(fields[::2], fields[1::2], strict=True))) for number, fields in found]
 
     def logged_as(self, caller: Caller) -> str:
         """See ``Ledger.logged_as``."""
