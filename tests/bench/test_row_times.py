@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -20,6 +21,7 @@ from modeltoll.errors import SettingsError
 from .test_evaluate import ORIGIN
 
 DIGITS = TARGETS["digits"]
+RESULTS = Path(__file__).parents[2] / "results" / "bench"
 
 
 @pytest.fixture
@@ -119,3 +121,21 @@ def test_the_command_writes_a_file_that_a_run_reads(workspace, baseline, tmp_pat
     refused = CliRunner().invoke(app, ["bench", "times", "digitz", "-o", str(path)])
     assert refused.exit_code == 2
     assert "digitz" in refused.output
+
+
+@pytest.mark.parametrize("dataset", ["mnist", "fashion", "cifar10"])
+def test_the_recorded_results_were_made_with_the_recorded_times(dataset):
+    times = json.loads((RESULTS / "times.json").read_text())["targets"][dataset]
+    assert times["gate"] == GATE_SECONDS
+    priced = 0
+    for packed in RESULTS.glob(f"*/{dataset}.jsonl"):
+        for line in packed.read_text().splitlines():
+            result = json.loads(line)
+            measured = sum(
+                times["measures"][name] for name in result["measure"].split("+") if name not in ("", "entropy")
+            )
+            if result["measure"] not in ("", "entropy"):
+                assert result["gate_seconds"] == pytest.approx(times["gate"] + measured, rel=1e-4), result["suite"]
+                assert result["undefended_seconds"] == pytest.approx(times["undefended"], rel=1e-5)
+                priced += 1
+    assert priced
