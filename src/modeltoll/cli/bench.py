@@ -49,7 +49,7 @@ def run(  # noqa: PLR0913  each is a choice of the operator's
         list[str],
         typer.Argument(
             metavar="SUITE...",
-            help="Suites to run: table2, table3, evasions, strangers, honest, trade-off, defences, quick.",
+            help="Suites to run: table2, table3, evasions, strangers, honest, trade-off, defences, magika, quick.",
         ),
     ],
     *,
@@ -114,8 +114,8 @@ def run(  # noqa: PLR0913  each is a choice of the operator's
         from modeltoll.bench import suites  # noqa: PLC0415  an extra
         from modeltoll.bench.attack_setup import PROFILES  # noqa: PLC0415
         from modeltoll.bench.experiment import result_origin  # noqa: PLC0415
+        from modeltoll.bench.prepared_target import Workspace  # noqa: PLC0415
         from modeltoll.bench.runner import RunSettings, pending_jobs  # noqa: PLC0415
-        from modeltoll.bench.targets import Workspace  # noqa: PLC0415
     if profile is not None and profile not in PROFILES:
         raise SettingsError([f"--profile: there is no {profile!r}; there are: {', '.join(PROFILES)}"])
     options = suites.SuiteOptions(

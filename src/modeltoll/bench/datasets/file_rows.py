@@ -124,7 +124,9 @@ class FileFinder:
     def take(self, kind: FileKind, count: int) -> FileSample:
         """At most so many files of a kind."""
         by_ending: dict[str, int] = defaultdict(int)
-        paths, endings, rows = [], [], []
+        paths: list[Path] = []
+        endings: list[str] = []
+        rows: list[CodeRows] = []
         for path, size in self.files:
             if len(rows) >= count:
                 break
