@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modeltoll.bench import datasets
 from modeltoll.bench.artifact_files import pack_images, read_arrays, unpack_images, write_arrays
 from modeltoll.bench.honest.distribution_shifts import KINDS, ORDINARY, jittered
 from modeltoll.bench.leak_measures import measure_all
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from modeltoll.bench.datasets import Images
-    from modeltoll.bench.targets import PreparedTarget, Target
+    from modeltoll.bench.prepared_target import PreparedTarget
+    from modeltoll.bench.targets import Target
     from modeltoll.records import Floats, Integers
 
 __all__ = ["Baseline", "BaselineSample", "baseline_file", "changed_images", "measure_baseline"]
@@ -43,7 +45,7 @@ class BaselineSample:
     @property
     def accuracy(self) -> float:
         """The victim's accuracy on these rows, in 0..1."""
-        return float((self.classes == self.truth).mean())
+        return datasets.accuracy(self.classes, self.truth)
 
     @property
     def classes(self) -> Integers:
@@ -125,8 +127,21 @@ def changed_images(images: Floats, change: Corruption, rng: np.random.Generator)
     return apply(change, images.reshape(len(images), -1), shape, rng, (0.0, 1.0)).reshape(images.shape)
 
 
+def _honest_kinds(prepared: PreparedTarget, rng: np.random.Generator) -> dict[str, BaselineSample]:
+    """Honest rows of each kind: the target's own kinds beside the ordinary rows, or else the ordinary rows changed."""
+    honest = prepared.data_split.honest
+    if prepared.callers is not None:
+        own = {name: caller.kept_back() for name, caller in prepared.callers.items()}
+        return {name: _sample(prepared, rows.x, rows.y) for name, rows in {ORDINARY: honest, **own}.items()}
+    shifted = {name: kind(honest, rng) for name, kind in KINDS.items()}
+    return {name: _sample(prepared, images.x, images.y) for name, images in shifted.items() if images is not None}
+
+
 def _declared(prepared: PreparedTarget, kinds: str, rng: np.random.Generator) -> dict[str, Rows]:
-    """The calibration's rows under each declared kind."""
+    """The rows of declared callers that the operator logged, or the calibration's rows under each declared kind."""
+    if prepared.callers is not None:
+        logs = {name: caller.logged for name, caller in prepared.callers.items() if caller.logged is not None}
+        return {name: _rows(prepared, logged()) for name, logged in logs.items()}
     calibration: Images = prepared.data_split.calibration
     return {
         kind.name: _sample(prepared, changed_images(calibration.x, kind, rng), calibration.y).rows
@@ -140,8 +155,7 @@ def _rows(prepared: PreparedTarget, images: Floats) -> Rows:
 
 def _measure(target: Target, prepared: PreparedTarget) -> Baseline:
     honest, rng = prepared.data_split.honest, np.random.default_rng(_SEED)
-    shifted = {name: kind(honest, rng) for name, kind in KINDS.items()}
-    kinds = {name: _sample(prepared, images.x, images.y) for name, images in shifted.items() if images is not None}
+    kinds = _honest_kinds(prepared, rng)
     ordinary = kinds[ORDINARY]
     easy = honest.x[ordinary.scores.max(axis=1).argmax()]
     copies = jittered(easy, _JITTERED, target.levels, rng)

@@ -23,7 +23,8 @@ from modeltoll.errors import SettingsError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from modeltoll.bench.targets import PreparedTarget, Target
+    from modeltoll.bench.prepared_target import PreparedTarget
+    from modeltoll.bench.targets import Target
     from modeltoll.leak.measure import LeakMeasure
     from modeltoll.records import Floats
 

@@ -22,9 +22,10 @@ from modeltoll.bench.experiment import HONEST, Experiment, ResultOrigin
 from modeltoll.bench.extraction import ExtractionRun, StolenData, cached_seconds, load_cached, run_extraction
 from modeltoll.bench.honest.workload import WORKLOADS
 from modeltoll.bench.leak_measures import measure_all
+from modeltoll.bench.prepared_target import PreparedTarget, Workspace
 from modeltoll.bench.result_files import StoredResults
 from modeltoll.bench.shared_progress import no_progress, shared_progress, write_progress
-from modeltoll.bench.targets import TARGETS, PreparedTarget, Workspace
+from modeltoll.bench.targets import TARGETS
 from modeltoll.bench.toll_schemes import CONFORMAL, DEFAULT_MEASURES, build_toll
 from modeltoll.errors import ModeltollError
 from modeltoll.leak.corruptions import parse_kinds

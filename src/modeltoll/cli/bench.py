@@ -53,7 +53,7 @@ def run(  # noqa: PLR0913  each is a choice of the operator's
         list[str],
         typer.Argument(
             metavar="SUITE...",
-            help="Suites to run: table2, table3, evasions, strangers, honest, trade-off, defences, quick.",
+            help="Suites to run: table2, table3, evasions, strangers, honest, trade-off, defences, magika, quick.",
         ),
     ],
     *,
@@ -123,8 +123,8 @@ def run(  # noqa: PLR0913  each is a choice of the operator's
         from modeltoll.bench import suites  # noqa: PLC0415  an extra
         from modeltoll.bench.attack_setup import PROFILES  # noqa: PLC0415
         from modeltoll.bench.experiment import result_origin  # noqa: PLC0415
+        from modeltoll.bench.prepared_target import Workspace  # noqa: PLC0415
         from modeltoll.bench.runner import RunSettings, pending_jobs  # noqa: PLC0415
-        from modeltoll.bench.targets import Workspace  # noqa: PLC0415
     if profile is not None and profile not in PROFILES:
         raise SettingsError([f"--profile: there is no {profile!r}; there are: {', '.join(PROFILES)}"])
     options = suites.SuiteOptions(
@@ -157,8 +157,9 @@ def times(
     """Measure what a row and its leak measures take on one core of this machine, on which no other load should run."""
     with requires_extra("bench"):
         from modeltoll.bench.experiment import result_origin  # noqa: PLC0415  an extra
+        from modeltoll.bench.prepared_target import Workspace  # noqa: PLC0415
         from modeltoll.bench.row_times import measure_times, write_times  # noqa: PLC0415
-        from modeltoll.bench.targets import TARGETS, Workspace  # noqa: PLC0415
+        from modeltoll.bench.targets import TARGETS  # noqa: PLC0415
     if unknown := [name for name in names if name not in TARGETS]:
         raise SettingsError([f"there is no data set {', '.join(unknown)}; there are: {', '.join(TARGETS)}"])
     found = {}

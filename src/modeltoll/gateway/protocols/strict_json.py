@@ -82,7 +82,10 @@ def _decode(body: bytes, decoders: tuple[json.JSONDecoder, json.JSONDecoder]) ->
     if len(text) <= _LARGE_BYTES:
         try:
             document = msgspec.json.decode(text)
-        except (ValueError, RecursionError):  # msgspec.DecodeError is a ValueError; the decoder below says what is wrong
+        except (
+            ValueError,
+            RecursionError,
+        ):  # msgspec.DecodeError is a ValueError; the decoder below says what is wrong
             pass
         else:
             if _has_unique_members(document, text):
