@@ -102,7 +102,7 @@ def test_a_large_body_arrives_whole_with_its_length():
 
     async def send():
         async with await asyncio.start_server(serve, "127.0.0.1", 0, limit=1 << 16) as server:
-            upstream = HttpUpstream("http://127.0.0.1:{}".format(server.sockets[0].getsockname()[1]), max_body=LIMIT)
+            upstream = HttpUpstream(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", max_body=LIMIT)
             await upstream.open()
             try:
                 return await upstream.predict("/v2", LARGE)
