@@ -47,7 +47,7 @@ from modeltoll.gateway.public.request_notes import note_error
 from modeltoll.gateway.public.responses import unchanged_response
 from modeltoll.gateway.public.routing import Route, Routes
 from modeltoll.gateway.settings.body_limits import SETTLEMENT_BYTES
-from modeltoll.gateway.threads import LARGE_BYTES, off_loop
+from modeltoll.gateway.threads import off_loop_by_size
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Send
@@ -132,7 +132,7 @@ class _Handlers:
             body = await read_body(http_request, policy.max_redemption, holding, policy.least_rate)
             if body == wire.REDEEM_PROBE:
                 return Response(status_code=_NO_CONTENT)
-            redeemed, receipt = await off_loop(len(body) > LARGE_BYTES, redeem, self._components.runtime, caller, body)
+            redeemed, receipt = await off_loop_by_size(len(body), redeem, self._components.runtime, caller, body)
             self._components.metrics.count_redemption()
             fields_of(http_request.scope).mode = REDEEMED
             if isinstance(redeemed, AdmittedRequest):

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from modeltoll import wire
 from modeltoll.gateway.protocols.protocol import JSON
 from modeltoll.gateway.public.parsing import route_path, written_path
-from modeltoll.gateway.threads import LARGE_BYTES, off_loop
+from modeltoll.gateway.threads import off_loop_by_size
 
 if TYPE_CHECKING:
     from starlette.types import Scope
@@ -46,7 +46,7 @@ async def toll_body(result: GateResult, config: GateConfig, scope: Scope) -> byt
     assert toll is not None  # the result has one
     error = config.served_model.protocol.error_member(wire.DETAIL)
     path = written_path(scope, route_path(scope))
-    return await off_loop(len(toll.payload) > LARGE_BYTES, wire.encode_toll, toll, error, path)
+    return await off_loop_by_size(len(toll.payload), wire.encode_toll, toll, error, path)
 
 
 def late_problem(config: GateConfig, error: ModeltollError) -> bytes:
