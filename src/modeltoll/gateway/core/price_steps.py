@@ -87,9 +87,9 @@ class PriceSteps:
         self._monitor(parsed, measured, account, verdict)
         if not request.whole_price:
             in_ledger = await self._spend_quota(request.caller, work) and in_ledger
-        bound = answer_bound(parsed, measured.evidence, self._dither(parsed))
+        padding = answer_bound(parsed, measured.evidence, offset := self._dither(parsed)), offset
         priced_work = work, admission, in_ledger
-        toll, mode, adjustment = await self._toll(request, tariff, parsed, (answer, bound), priced_work)
+        toll, mode, adjustment = await self._toll(request, tariff, (answer, padding), priced_work)
         if request.whole_price and toll is None:  # else the request comes again
             in_ledger = await self._spend_quota(request.caller, work) and in_ledger
         work = with_new_account(work, request.payment)
@@ -109,13 +109,12 @@ class PriceSteps:
         self,
         request: GateRequest,
         tariff: Tariff,
-        parsed: ParsedRequest,
-        bounded: tuple[Answer, int | None],
+        padded: tuple[Answer, tuple[int | None, float]],
         priced_work: tuple[Work, Admission, bool],
     ) -> tuple[Toll | None, str, Adjustment | None]:
         """The toll of an answer, None where none is due; the mode; and what changes in the caller's standing.
 
-        ``bounded``: the answer, and its ``answer_bound``. ``priced_work``: the work, what is reserved, and whether the ledger answers.
+        ``padded``: the answer, its ``answer_bound`` and its ``dither``. ``priced_work``: the work, what is reserved, and whether the ledger answers.
         """
         (work, admission, in_ledger), caller = priced_work, request.caller
         mode = self._mode_without_toll(caller, work)
@@ -131,15 +130,15 @@ class PriceSteps:
             payment = self._settlement.whole_price(priced, admission, in_ledger=in_ledger)
             toll = await self.admission_toll(request, asked, payment)
             return toll, toll.mode, priced.adjustment
-        (answer, bound), opaque = bounded, self._settlement.encrypted(caller, priced.receipt)
-        content = TollContent(answer, priced.receipt, opaque, bound, self._dither(parsed), self._runtime.max_answer)
+        (answer, padding), opaque = padded, self._settlement.encrypted(caller, priced.receipt)
+        content = TollContent(answer, priced.receipt, opaque, *padding, self._runtime.max_answer)
         toll = await answer_toll(self._runtime, self._steps.config.selector, request, content, asked)
         return toll, toll.mode, priced.adjustment
 
     async def admission_toll(self, request: GateRequest, work: Work, payment: Receipt) -> Toll:
         """A toll for the admission of a request; ``payment``: what it counts for."""
         selector = self._steps.config.selector
-        return await off_loop(True, admission_toll, self._runtime, selector, request, self._model, work, payment)
+        return await admission_toll(self._runtime, selector, request, self._model, work, payment)
 
     async def with_least_toll(self, request: GateRequest, result: GateResult) -> GateResult:
         """A result without a toll, with its answer in a toll of the least work, whose receipt counts for nothing."""

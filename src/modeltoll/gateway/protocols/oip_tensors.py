@@ -130,27 +130,29 @@ def _values(data: object, datatype: str, shape: tuple[int, ...]) -> NDArray[Any]
 
     A null among floats is a NaN with bits of its own, for a server may read it as something else than NaN.
     """
-    nulls: list[int] = []
+    items: list[Any] = []
     if isinstance(data, memoryview):
         read = unpacked_numbers(data, datatype, shape)
     elif datatype == "BF16":
         raise ValueError("is of BF16, which is sent as raw bytes only")
     elif datatype in BROKEN:
         items = flattened(data, shape, _MISSING)
-        sent = np.array(items, dtype=np.float64)
-        nulls = [place for place in np.flatnonzero(np.isnan(sent)).tolist() if items[place] is None]
-        with np.errstate(over="ignore"):
-            read = sent.astype(NUMERIC[datatype])
+        read = np.array(items, dtype=np.float64)
+        if NUMERIC[datatype] != np.float64:
+            with np.errstate(over="ignore"):
+                read = read.astype(NUMERIC[datatype])
     else:
         return _whole(flattened(data, shape, _NUMBERS), datatype)
     if datatype not in BROKEN:
         return read
-    if np.isinf(read).any():
+    if np.isfinite(read).all():
+        return read.astype(np.float64) + 0.0  # + 0.0: minus zero has the same fingerprint
+    missing = np.isnan(read)
+    if not (missing | np.isfinite(read)).all():
         raise ValueError(f"holds a number that is no {datatype}, or not finite")
-    values = (
-        np.where(np.isnan(read), np.nan, read).astype(np.float64) + 0.0
-    )  # + 0.0: minus zero has the same fingerprint
-    values.reshape(-1).view(np.uint64)[nulls] = _NULL_BITS
+    values: NDArray[Any] = np.where(missing, np.nan, read).astype(np.float64) + 0.0
+    nulls = [place for place in np.flatnonzero(missing).tolist() if items and items[place] is None]
+    values.view(np.uint64)[nulls] = _NULL_BITS
     return values
 
 

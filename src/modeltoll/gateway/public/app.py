@@ -183,9 +183,8 @@ class _Handlers:
         gates = matching_gates(gates, http_request)
         path, caller = path_of(template, http_request), self._identify(template, http_request)
         head = head_of(http_request, gates, self._ingress.policy.request_headers)
-        with self._ingress.place(caller.name):
-            async with watching_caller(http_request):
-                answer = await self._components.upstream.fetch(path, head)
+        with self._ingress.place(caller.name), watching_caller(http_request):
+            answer = await self._components.upstream.fetch(path, head)
         return unchanged_response(gates[0].refused_answers.check_passing(answer, path))
 
     @staticmethod

@@ -46,7 +46,7 @@ class GateExchange:
         noted = RequestNotes(self.metrics, config.served_model.service.model, scope)
         early = EarlyHead(send, noted.model, self.white_space_seconds)
         request = replace(request, on_first_event=partial(noted.first_event, early))
-        async with watching_caller(http_request):
+        with watching_caller(http_request):
             try:
                 handled = await self.gate.handle(request)
                 if isinstance(handled, LiveAnswer):
