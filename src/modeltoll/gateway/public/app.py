@@ -16,7 +16,6 @@ from modeltoll.errors import (
     BodyTooSlow,
     CallerGone,
     CallerRefused,
-    ModeltollError,
     RequestError,
     RouteRefused,
     TollMalformed,
