@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -131,7 +132,7 @@ async def _steps_of_all_kinds_at_once_are_exact(make: LedgerFactory) -> None:
 
         async def request(number: int) -> bool:
             caller, refused = callers[number % 10], number % 7 == 0
-            receipt = Receipt(bytes([number]) * RECEIPT_BYTES, NOW + 9.0, rows=1)
+            receipt = Receipt(secrets.token_bytes(RECEIPT_BYTES), NOW + 9.0, rows=1)
             await ledger.settle(caller, (receipt,), Reservation(1.0, 1e6), NOW)
             try:
                 await ledger.charge(caller, replace(make_charge(number), rows=2 if refused else 1))

@@ -20,7 +20,7 @@ from modeltoll.gateway.core.request import ADMISSION, SHADOW, GateConfig, GateRe
 from modeltoll.gateway.core.settlement import Settlement
 from modeltoll.gateway.core.unmeasured import Unmeasured, reason_of
 from modeltoll.gateway.core.upstream_steps import NOTHING, Answered, LiveAnswer, UnreadStream, UpstreamSteps, is_live
-from modeltoll.gateway.threads import read_off_loop
+from modeltoll.gateway.threads import off_loop_by_size
 from modeltoll.records import Answer, Caller, Work
 from modeltoll.settlement_records import Admission
 
@@ -130,7 +130,7 @@ class Gate:
         if request.unread:
             raise RequestError(request.unread)
         read = self.config.served_model.read
-        return await read_off_loop(len(request.body), read, request.body, request.content_type)
+        return await off_loop_by_size(len(request.body), read, request.body, request.content_type)
 
     async def _pass_unread(self, request: GateRequest, tariff: Tariff, reason: str) -> GateResult | LiveAnswer:
         """In shadow mode: the answer to a request that cannot be read, as it comes."""

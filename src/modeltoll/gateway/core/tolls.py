@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from modeltoll import wire
 from modeltoll.errors import RequestError, TokenRefused, TollMalformed
 from modeltoll.gateway.core.padding import MOST_BYTES, padded_length
-from modeltoll.gateway.threads import LARGE_BYTES, off_loop
+from modeltoll.gateway.threads import LARGE_BYTES, off_loop_by_size
 from modeltoll.gateway.upstream.upstream import NO_HEAD, RequestHead
 from modeltoll.puzzle import seal
 from modeltoll.puzzle.puzzle import expected_seconds
@@ -81,8 +81,13 @@ async def answer_toll(
     """A toll of ``work`` for an answer. A client that keeps no receipts redeems it: redeeming settles."""
     accept = request.accept if request.accept.receipts else replace(request.accept, mode=wire.REDEEM)
     puzzle, mode = selector.choose(work, accept)
-    slow = puzzle.making_seconds(work) > _QUICK_SECONDS or content.length > LARGE_BYTES
-    return await off_loop(slow, _answer_toll, runtime, request, content, work, (puzzle, mode))
+    size = max(content.length, _slow_bytes(puzzle, work))
+    return await off_loop_by_size(size, _answer_toll, runtime, request, content, work, (puzzle, mode))
+
+
+def _slow_bytes(puzzle: Puzzle, work: Work) -> int:
+    """A size above which work is done in another thread, for a puzzle that takes long to make; else 0."""
+    return LARGE_BYTES + 1 if puzzle.making_seconds(work) > _QUICK_SECONDS else 0
 
 
 def _answer_toll(
@@ -117,8 +122,8 @@ async def admission_toll(
     ``payment``: what the redeemed token counts for.
     """
     puzzle, mode = selector.choose(work, replace(request.accept, mode=wire.REDEEM))
-    slow = puzzle.making_seconds(work) > _QUICK_SECONDS or len(request.body) > LARGE_BYTES
-    return await off_loop(slow, _admission_toll, runtime, request, model, (puzzle, mode), (work, payment))
+    size = max(0 if request.by_digest else len(request.body), _slow_bytes(puzzle, work))
+    return await off_loop_by_size(size, _admission_toll, runtime, request, model, (puzzle, mode), (work, payment))
 
 
 def _admission_toll(

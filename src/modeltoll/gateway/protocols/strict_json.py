@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from modeltoll.errors import AnswerError, RequestError
+from modeltoll.gateway.protocols.large_json import decode_large
 
 if TYPE_CHECKING:
     from modeltoll.records import Answer
@@ -58,7 +59,7 @@ def _int(digits: str) -> int:
 
 
 # A decoder is written in C, and other threads wait until it is done, unless it calls functions of Python now and then: the
-# second of each pair is for large bodies.
+# second of each pair is for large bodies that ``decode_large`` does not read.
 _without_nan, _with_nan = (
     (
         json.JSONDecoder(object_pairs_hook=_unique, parse_constant=constant),
@@ -79,18 +80,15 @@ def _decode(body: bytes, decoders: tuple[json.JSONDecoder, json.JSONDecoder]) ->
     only a document that surely has none is taken from it.
     """
     text = body.removeprefix(BYTE_ORDER_MARK)
-    if len(text) <= _LARGE_BYTES:
-        try:
-            document = msgspec.json.decode(text)
-        except (
-            ValueError,
-            RecursionError,
-        ):  # msgspec.DecodeError is a ValueError; the decoder below says what is wrong
-            pass
-        else:
-            if _has_unique_members(document, text):
-                return document
-    return decoders[len(text) > _LARGE_BYTES].decode(text.decode("utf-8"))
+    large = len(text) > _LARGE_BYTES
+    try:
+        document = decode_large(text) if large else msgspec.json.decode(text)
+    except (ValueError, RecursionError):  # msgspec.DecodeError is a ValueError; the decoder below says what is wrong
+        pass
+    else:
+        if _has_unique_members(document, text):
+            return document
+    return decoders[large].decode(text.decode("utf-8"))
 
 
 def _has_unique_members(document: Any, text: bytes) -> bool:
