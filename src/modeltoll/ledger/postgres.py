@@ -6,7 +6,6 @@ A charge is one call of a function in the database (``sql/postgres_4.sql``) with
 
 from __future__ import annotations
 
-from dataclasses import astuple
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from psycopg import pq
@@ -173,7 +172,7 @@ class PostgresLedger:
                 array_literal([kind(getattr(receipt, name)) for receipt in usable])
                 for name, kind in _RECEIPT_COLUMNS.items()
             ),
-            *(map(float, astuple(reservation)) if reservation is not None else (None,) * 4),
+            *(map(float, settlement_math.RESERVATION_NUMBERS(reservation)) if reservation is not None else (None,) * 4),
         )
         (found,) = await self._server.fetch(_SETTLE, values, repeatable=reservation is None)
         return Admission(*found)

@@ -8,7 +8,6 @@ connections and errors.
 from __future__ import annotations
 
 import math
-from dataclasses import astuple
 from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -157,7 +156,7 @@ class ValkeyLedger:
         usable = settlement_math.unexpired(receipts, at)
         keys = [_RECEIPT.encode() + settlement_math.receipt_key(caller, receipt.identity) for receipt in usable]
         numbers: list[float | str] = [float(at), _UNTOUCHED]
-        numbers += ("",) * 4 if reservation is None else map(float, astuple(reservation))
+        numbers += ("",) * 4 if reservation is None else map(float, settlement_math.RESERVATION_NUMBERS(reservation))
         for receipt in usable:
             numbers += (
                 math.ceil(receipt.expires - at + RECEIPT_GRACE),
@@ -177,7 +176,7 @@ class ValkeyLedger:
     async def adjust(self, caller: Caller, adjustment: Adjustment) -> None:
         """See ``Ledger.adjust``."""
         settlement_math.check_adjustment(caller, adjustment)
-        await self._server.run("adjust", [_STANDING + caller.name], [*map(float, astuple(adjustment)), _UNTOUCHED])
+        await self._server.run("adjust", [_STANDING + caller.name], [float(adjustment.unsettled), float(adjustment.prepaid), _UNTOUCHED])
 
     async def standing(self, caller: Caller) -> Standing:
         """See ``Ledger.standing``."""
@@ -212,7 +211,7 @@ class ValkeyLedger:
         values = [
             _PACKER.encode([change for change, _ in changes.values()]),
             name,
-            *(("", "") if adjustment is None else map(float, astuple(adjustment))),
+            *(("", "") if adjustment is None else (float(adjustment.unsettled), float(adjustment.prepaid))),
             _UNTOUCHED,
             "" if due is None else MAX_LINES_AT_ONCE,
             "" if due is None or due.lines_before is None else due.lines_before,
