@@ -105,7 +105,10 @@ def write_settings(folder, kind, stub_port, uploads):
         {"name": f"upload-{number}", "sha256": hash_key(key_of(number))} for number in range(uploads)
     ]
     if kind == "admission":
-        document["callers"]["credit"] = {"seconds": 0.01, "units": 100}  # less than the rows of an upload, more than the others'
+        document["callers"]["credit"] = {
+            "seconds": 0.01,
+            "units": 100,
+        }  # less than the rows of an upload, more than the others'
     for name in (UPLOAD, TEXTS):
         tariff = json.loads((folder / model["tariff"]).read_text())
         (folder / f"{name}.tariff.json").write_text(json.dumps(tariff | {"model": name}))
