@@ -49,7 +49,7 @@ class TollContent:
 
     answer: Answer
     receipt: Receipt
-    sealed_receipt: bytes
+    opaque_receipt: bytes
     answer_bound: int | None
     dither: float
     max_answer: int = MOST_BYTES
@@ -98,19 +98,19 @@ def _answer_toll(
     expected = expected_seconds(challenge, runtime.profile)
     if mode == wire.SEALED and solution is not None:
         associated = wire.canonical_challenge(challenge, mode)
-        head = _SEAL_HEAD_BYTES + len(content.answer.content_type) + len(content.sealed_receipt)
+        head = _SEAL_HEAD_BYTES + len(content.answer.content_type) + len(content.opaque_receipt)
         sealed = seal.seal_answer(
             content.answer,
             solution,
             associated,
             runtime.rng,
-            receipt=content.sealed_receipt,
+            receipt=content.opaque_receipt,
             length=head + content.length,
         )
         return Toll(mode, challenge, sealed, work.rows, expected, settles=True)
     seconds = _TOKEN_SECONDS + _TOKEN_WAITS * expected
     claim = _claim(runtime, request, content.answer, (challenge, solution), (seconds, content.receipt))
-    token = seal.seal_token(runtime.key_ring, claim, runtime.rng, length=_TOKEN_HEAD_BYTES + content.length)
+    token = seal.encrypt_token(runtime.key_ring, claim, runtime.rng, length=_TOKEN_HEAD_BYTES + content.length)
     return Toll(mode, challenge, token, work.rows, expected, int(claim.expires))
 
 
@@ -144,7 +144,9 @@ def _admission_toll(
     claim = _claim(
         runtime, request, request_in_token, (challenge, solution), (seconds, payment), _admission(model, request)
     )
-    token = seal.seal_token(runtime.key_ring, claim, runtime.rng, length=_TOKEN_HEAD_BYTES + len(request_in_token.body))
+    token = seal.encrypt_token(
+        runtime.key_ring, claim, runtime.rng, length=_TOKEN_HEAD_BYTES + len(request_in_token.body)
+    )
     return Toll(mode, challenge, token, work.rows, expected, int(claim.expires), admission=True)
 
 
@@ -223,7 +225,7 @@ def _solved(runtime: GateRuntime, caller: Caller, body: bytes) -> tuple[seal.Red
         redemption = wire.decode_redemption(body)
     except TollMalformed as error:
         raise RequestError(str(error)) from None
-    claim = seal.open_token(runtime.key_ring, redemption.token, caller.name, runtime.clock())
+    claim = seal.decrypt_token(runtime.key_ring, redemption.token, caller.name, runtime.clock())
     seal.redeem_claim(claim, redemption)
     assert claim.receipt is not None  # every token of a gateway holds one
     return claim, claim.receipt

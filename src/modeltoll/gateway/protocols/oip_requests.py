@@ -18,7 +18,8 @@ from modeltoll.gateway.protocols.answer_lengths import (
     text_bytes,
 )
 from modeltoll.gateway.protocols.fingerprints import row_fingerprints
-from modeltoll.gateway.protocols.oip_tensors import DIMENSIONS, NUMERIC, TEXT, BinaryTail, read_rows
+from modeltoll.gateway.protocols.oip_bodies import BinaryTail
+from modeltoll.gateway.protocols.oip_tensors import DIMENSIONS, NUMERIC, TEXT, read_rows
 from modeltoll.gateway.protocols.request_members import other_members
 from modeltoll.gateway.protocols.rows import check_declared_names, check_row_limit, check_width
 from modeltoll.gateway.protocols.strict_json import canonical, check_text, load_object

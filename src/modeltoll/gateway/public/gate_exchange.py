@@ -55,7 +55,7 @@ class GateExchange:
                 result = handled
                 noted.set_result(result)
                 if await early.stop():
-                    body = await toll_body(await self.gate.seal(request, result), config, scope)
+                    body = await toll_body(await self.gate.with_least_toll(request, result), config, scope)
             except Exception as error:
                 if not await early.stop():
                     raise

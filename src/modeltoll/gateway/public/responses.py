@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from starlette.requests import Request
 from starlette.responses import Response
 
 from modeltoll import wire
@@ -14,26 +12,13 @@ from modeltoll.gateway.public.parsing import route_path, written_path
 from modeltoll.gateway.threads import off_loop_by_size
 
 if TYPE_CHECKING:
-    from starlette.types import Receive, Scope, Send
+    from starlette.types import Scope
 
     from modeltoll.errors import ModeltollError
     from modeltoll.gateway.core.request import GateConfig, GateResult
     from modeltoll.records import Answer
 
-__all__ = ["Endpoint", "late_problem", "result_response", "toll_body", "unchanged_response"]
-
-
-class Endpoint:
-    """A handler that may send its response itself, as an application of its own."""
-
-    def __init__(self, handler: Callable[[Request, Send], Awaitable[Response | None]]) -> None:
-        self._handler = handler
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """See ASGI."""
-        response = await self._handler(Request(scope, receive), send)
-        if response is not None:
-            await response(scope, receive, send)
+__all__ = ["late_problem", "result_response", "toll_body", "unchanged_response"]
 
 
 def unchanged_response(answer: Answer, **headers: str) -> Response:
