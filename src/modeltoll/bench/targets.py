@@ -14,59 +14,25 @@ import numpy as np
 from modeltoll.bench import datasets
 from modeltoll.bench.data_split import DataSplit, SplitSizes, mirrored, shifted, split_images
 from modeltoll.bench.datasets import DataError, Images
+from modeltoll.bench.datasets.file_set import OTHER_PACKAGES
 from modeltoll.bench.datasets.foreign import NOISE
 from modeltoll.bench.leak_measures import standard_measures
-from modeltoll.leak.corruptions import PHOTO_KINDS, TABLE_KINDS
+from modeltoll.bench.prepared_target import PreparedTarget, Workspace
+from modeltoll.bench.victims.file_types import CODES
+from modeltoll.leak.corruptions import NO_KINDS, PHOTO_KINDS, TABLE_KINDS
 
 if TYPE_CHECKING:
-    from modeltoll.bench.leak_measures import Measures
-    from modeltoll.bench.victims.victim import Victim
     from modeltoll.records import Floats, Progress
 
-__all__ = ["TARGETS", "PreparedTarget", "Target", "Workspace"]
+__all__ = ["MAGIKA", "TARGETS", "Target"]
 
 
 _SEED = 20260101  # of the split of images; the same in every experiment
+MAGIKA = "magika"
 TINY_IMAGENET, PATCHES, SHUFFLED = "tiny-imagenet", "photograph patches", "shuffled columns"
 _FAMILIES = (TINY_IMAGENET, "emnist", "mnist", "fashion", "cifar10", NOISE)  # of strangers
 _TREES = 150
 _TENTHS = 10
-
-
-@dataclass(frozen=True, slots=True)
-class Workspace:
-    """The folder of the data sets and the cache of what is trained or measured.
-
-    ``data`` may be None for targets with embedded data. ``foreign``: the source of foreign images, see
-    ``datasets.foreign_images``; empty: the target's usual one.
-    """
-
-    data: Path | None
-    cache: Path
-    foreign: str = ""
-
-    @property
-    def folder(self) -> Path:
-        """The folder of the data sets. Raises DataError where there is none."""
-        return datasets.data_folder(self.data)
-
-    def source(self, usual: Callable[[], Images]) -> Images:
-        """Foreign images in their own shape, of the usual source if no other is set."""
-        return datasets.foreign_images(self.foreign, lambda: self.folder) if self.foreign else usual()
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PreparedTarget:
-    """A target ready for experiments: its images, its victim, the leak measures, and the number of classes.
-
-    ``strangers``: makes images (n, ...) of each family that the operator may know, which no attacker has.
-    """
-
-    data_split: DataSplit
-    victim: Victim
-    leak_measures: Measures
-    classes: int
-    strangers: Callable[[], Mapping[str, Floats]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +83,7 @@ def _published(name: str, augment: Callable[[Floats], Floats]) -> Callable[[Work
 
     def prepare(workspace: Workspace, progress: Progress) -> PreparedTarget:
         from modeltoll.bench.victims import registry  # noqa: PLC0415  torch is an extra
-        from modeltoll.bench.victims.measure_files import layered_novelty_file, teachers_file  # noqa: PLC0415
+        from modeltoll.bench.victims.measure_files import layered_novelty, teachers_file  # noqa: PLC0415
 
         folder, rng, sizes = workspace.folder, np.random.default_rng(_SEED), SplitSizes(3500, 4000, 1000)
         victim = registry.load_victim(name, folder, workspace.cache, progress)
@@ -128,9 +94,9 @@ def _published(name: str, augment: Callable[[Floats], Floats]) -> Callable[[Work
         foreign, unseen_foreign = _split_foreign(
             workspace.source(lambda: datasets.tiny_imagenet(folder)), shape, sizes.unseen_foreign, rng
         )
-        novelty_file = layered_novelty_file(name, private, workspace.cache) if private.x.ndim == 3 else None
+        novelty = layered_novelty(name, private, workspace.cache) if private.x.ndim == 3 else None
         teachers = teachers_file(name, private, workspace.cache, progress)
-        leak_measures = standard_measures(victim, private, novelty_file, teachers)
+        leak_measures = standard_measures(victim, private, novelty, teachers)
         data_split = DataSplit(private, calibration, honest, augment(own.x), foreign, unseen_foreign)
         families = [family for family in _FAMILIES if family != name.partition("-")[0]]
         strangers = partial(_strangers, families, lambda: folder, shape, sizes.unseen_foreign, before)
@@ -186,6 +152,13 @@ def _forest_target(data_split: DataSplit, strangers: Mapping[str, Floats]) -> Pr
     return PreparedTarget(data_split, victim, leak_measures, int(data_split.private.y.max()) + 1, lambda: strangers)
 
 
+def _files(workspace: Workspace, progress: Progress) -> PreparedTarget:
+    """Files of the machine with the model of ``magika``."""
+    from modeltoll.bench.file_target import prepare_files  # noqa: PLC0415  magika and onnxruntime are of an extra
+
+    return prepare_files(workspace, progress)
+
+
 _TABLE_5 = "Dziedzic et al. 2022, Table 5, 64 queries"
 
 TARGETS: Mapping[str, Target] = {
@@ -193,6 +166,9 @@ TARGETS: Mapping[str, Target] = {
     for target in (
         Target("digits", 300, None, "measured on this machine", "kernel", 16, _digits, foreign=PATCHES),
         Target("cells", 80, None, "measured on this machine", "kernel", 255, _cells, TABLE_KINDS, SHUFFLED),
+        Target(
+            MAGIKA, 5000, None, "measured on this machine", "bytenet", CODES, _files, NO_KINDS, foreign=OTHER_PACKAGES
+        ),
         Target("mnist", 10_000, 0.214 / 64, _TABLE_5, "mnistnet", 255, _published("mnist", shifted)),
         Target("fashion", 10_000, 0.214 / 64, f"{_TABLE_5} (MNIST's)", "mnistnet", 255, _published("fashion", shifted)),
         Target("cifar10", 9_000, 0.249 / 64, _TABLE_5, "residual", 255, _published("cifar10", mirrored)),

@@ -41,6 +41,10 @@ bench_commands = typer.Typer(
 )
 commands.add_typer(bench_commands, name="bench")
 
+_DataFolder = Annotated[Path | None, typer.Option(help="Folder of the data sets; by default $MODELTOLL_DATA.")]
+_Cache = Annotated[Path, typer.Option(help="Folder that caches trained victims and extraction runs.")]
+_USUAL_CACHE = Path("build/bench")
+
 
 @bench_commands.command(epilog="Example: modeltoll bench run quick -o results/bench")
 @with_exit_codes
@@ -49,7 +53,7 @@ def run(  # noqa: PLR0913  each is a choice of the operator's
         list[str],
         typer.Argument(
             metavar="SUITE...",
-            help="Suites to run: table2, table3, evasions, strangers, honest, trade-off, defences, quick.",
+            help="Suites to run: table2, table3, evasions, strangers, honest, trade-off, defences, magika, quick.",
         ),
     ],
     *,
@@ -61,10 +65,8 @@ def run(  # noqa: PLR0913  each is a choice of the operator's
             help="Folder for the results, one file each; experiments with a result there are not run again.",
         ),
     ],
-    data_dir: Annotated[Path | None, typer.Option(help="Folder of the data sets; by default $MODELTOLL_DATA.")] = None,
-    cache: Annotated[Path, typer.Option(help="Folder that caches trained victims and extraction runs.")] = Path(
-        "build/bench"
-    ),
+    data_dir: _DataFolder = None,
+    cache: _Cache = _USUAL_CACHE,
     dataset: Annotated[list[str] | None, typer.Option(help="Run only this data set; may be repeated.")] = None,
     attack: Annotated[list[str] | None, typer.Option(help="Run only this attack; may be repeated.")] = None,
     defence: Annotated[
@@ -96,6 +98,13 @@ def run(  # noqa: PLR0913  each is a choice of the operator's
             metavar="ADDRESS", help="Run on the Ray cluster at this address; 'local' starts one on this machine."
         ),
     ] = None,
+    times: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="File of 'bench times': how long a row and its measures take; by default as measured when a data set was prepared.",
+        ),
+    ] = None,
     live: Annotated[
         int,
         typer.Option(
@@ -114,8 +123,8 @@ def run(  # noqa: PLR0913  each is a choice of the operator's
         from modeltoll.bench import suites  # noqa: PLC0415  an extra
         from modeltoll.bench.attack_setup import PROFILES  # noqa: PLC0415
         from modeltoll.bench.experiment import result_origin  # noqa: PLC0415
+        from modeltoll.bench.prepared_target import Workspace  # noqa: PLC0415
         from modeltoll.bench.runner import RunSettings, pending_jobs  # noqa: PLC0415
-        from modeltoll.bench.targets import Workspace  # noqa: PLC0415
     if profile is not None and profile not in PROFILES:
         raise SettingsError([f"--profile: there is no {profile!r}; there are: {', '.join(PROFILES)}"])
     options = suites.SuiteOptions(
@@ -126,13 +135,44 @@ def run(  # noqa: PLR0913  each is a choice of the operator's
     left = sum(len(job.experiments) for job in jobs_left)
     message = f"{', '.join(names)}: {len(planned)} experiments, {len(planned) - left} of them done before"
     note.print(message, soft_wrap=True)
-    run_settings = RunSettings(Workspace(data_dir, cache), folder, result_origin(_command()), live=live)
+    run_settings = RunSettings(Workspace(data_dir, cache, times=times), folder, result_origin(_command()), live=live)
     failed = _run_jobs(jobs_left, run_settings, jobs, ray)
     _show(planned, folder, json_file)
     if failed:
         raise ModeltollError(
             f"{failed} of {len(jobs_left)} jobs failed; finished results are kept, and the same command runs the others"
         )
+
+
+@bench_commands.command(epilog="Example: modeltoll bench times mnist --data-dir data -o results/bench/times.json")
+@with_exit_codes
+def times(
+    names: Annotated[list[str], typer.Argument(metavar="DATASET...", help="Data sets to time a row of.")],
+    *,
+    path: Annotated[Path, typer.Option("--out", "-o", help="File for the times; 'bench run --times' reads it.")],
+    data_dir: _DataFolder = None,
+    cache: _Cache = _USUAL_CACHE,
+    repeats: Annotated[int, typer.Option(min=1, help="How often each row is timed; its least time counts.")] = 20,
+) -> None:
+    """Measure what a row and its leak measures take on one core of this machine, on which no other load should run."""
+    with requires_extra("bench"):
+        from modeltoll.bench.experiment import result_origin  # noqa: PLC0415  an extra
+        from modeltoll.bench.prepared_target import Workspace  # noqa: PLC0415
+        from modeltoll.bench.row_times import measure_times, write_times  # noqa: PLC0415
+        from modeltoll.bench.targets import TARGETS  # noqa: PLC0415
+    if unknown := [name for name in names if name not in TARGETS]:
+        raise SettingsError([f"there is no data set {', '.join(unknown)}; there are: {', '.join(TARGETS)}"])
+    found = {}
+    for name in dict.fromkeys(names):
+        with stage(f"Preparing {name}") as progress:
+            prepared = TARGETS[name].prepare(Workspace(data_dir, cache), progress)
+        with stage(f"Timing {name}"):
+            found[name] = measure_times(TARGETS[name], prepared, repeats)
+    write_times(path, found, asdict(result_origin(_command())))
+    for name, each in found.items():
+        ms = ", ".join(f"{measure} {1e3 * seconds:.3f}" for measure, seconds in each.measures.items())
+        note.print(f"{name}: without a gateway {1e3 * each.undefended:.3f} ms a row; {ms}", soft_wrap=True)
+    note.print(f"written: {path}", soft_wrap=True)
 
 
 def _run_jobs(jobs_left: Sequence[Job], run_settings: RunSettings, jobs: int, ray: str | None) -> int:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from hashlib import sha256
 from hmac import compare_digest
+from threading import local
 
 from modeltoll.names import ARGON2ID, HASHCASH, HASHCASH_SHA1, HASHCASHES, PUZZLES, SHA256, TIMELOCK
-from modeltoll.puzzle.argon2id import LANES, PASSES, Argon2id
+from modeltoll.puzzle.argon2id import LANES, PASSES, REUSED_KIB, Argon2id
 from modeltoll.puzzle.hash_scan import DIGESTS
 from modeltoll.puzzle.native_argon2id import NativeArgon2id, argon2id_kernels
 from modeltoll.toll_records import Challenge, Part
@@ -36,6 +37,7 @@ __all__ = [
     "evaluate",
     "evaluator",
     "hashcash_digest",
+    "kept_evaluator",
     "largest_digest",
     "secret_of",
     "solves",
@@ -48,6 +50,7 @@ SECRET_BYTES = VALUE_BYTES - CHECK_BYTES
 MAX_EVALUATIONS = 2.0**48  # expected of one puzzle; published bounds stay exact in JSON, counters fit into 8 bytes
 COUNTERS = 2**64  # number of counters: they are 8 bytes
 DIGEST_NAMES = {SHA256: "sha256", HASHCASH: "sha256", HASHCASH_SHA1: "sha1"}  # the hash function of a puzzle
+_kept = local()  # of each thread, the memory in KiB and the evaluator that it has used last
 _AFTER_CHECK = b"\xff" * SECRET_BYTES  # the largest half of F(n) that is not published
 
 
@@ -61,6 +64,20 @@ def evaluator(memory_kib: int) -> Callable[[bytes, int], bytes]:
         argon2.exceptions.HashingError: the memory cannot be allocated, now or in an evaluation.
     """
     return argon2id(memory_kib).evaluate if memory_kib else _sha256
+
+
+def kept_evaluator(memory_kib: int) -> Callable[[bytes, int], bytes]:
+    """The same, for few evaluations at once.
+
+    Its memory, if it is below ``REUSED_KIB``, is kept for the next ones in this thread: to get it from the system again
+    takes as long as to evaluate F with it.
+    """
+    if not 0 < memory_kib < REUSED_KIB:
+        return evaluator(memory_kib)
+    kept: tuple[int, Callable[[bytes, int], bytes]] | None = getattr(_kept, "evaluator", None)
+    if kept is None or kept[0] != memory_kib:
+        kept = _kept.evaluator = memory_kib, evaluator(memory_kib)
+    return kept[1]
 
 
 def argon2id(memory_kib: int, *, native: bool = True) -> Argon2id | NativeArgon2id:
@@ -77,7 +94,7 @@ def argon2id(memory_kib: int, *, native: bool = True) -> Argon2id | NativeArgon2
 
 def evaluate(seed: bytes, n: int, memory_kib: int) -> bytes:
     """A single evaluation of F(n); see ``evaluator``."""
-    return evaluator(memory_kib)(seed, n)
+    return kept_evaluator(memory_kib)(seed, n)
 
 
 def _sha256(seed: bytes, n: int) -> bytes:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from modeltoll.wire_messages import Redemption
 
-__all__ = ["REFUSED", "TOKEN_VERSION", "KeyRing", "RedeemClaim", "open_token", "redeem_claim", "seal_token"]
+__all__ = ["REFUSED", "TOKEN_VERSION", "KeyRing", "RedeemClaim", "decrypt_token", "encrypt_token", "redeem_claim"]
 
 TOKEN_VERSION = 2
 _NONCE_BYTES = 12
@@ -99,7 +99,7 @@ class RedeemClaim:
     receipt: Receipt | None = None
 
 
-def seal_token(ring: KeyRing, claim: RedeemClaim, rng: random.Random, *, length: int = 0) -> bytes:
+def encrypt_token(ring: KeyRing, claim: RedeemClaim, rng: random.Random, *, length: int = 0) -> bytes:
     """Encrypt a claim into a token, with the first key of the ring.
 
     ``length``: bytes of the plaintext, to which zeros are appended. A plaintext that is longer is not padded.
@@ -115,7 +115,7 @@ def seal_token(ring: KeyRing, claim: RedeemClaim, rng: random.Random, *, length:
     return head + nonce + AESGCM(key).encrypt(nonce, _pack(claim).ljust(length, b"\0"), _TOKEN_LABEL + head)
 
 
-def open_token(ring: KeyRing, token: bytes, caller: str, now: float) -> RedeemClaim:
+def decrypt_token(ring: KeyRing, token: bytes, caller: str, now: float) -> RedeemClaim:
     """Decrypt a token for the caller that it was issued to. ``now`` is in seconds since the epoch.
 
     Raises:

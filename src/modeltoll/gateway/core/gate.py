@@ -20,7 +20,7 @@ from modeltoll.gateway.core.request import ADMISSION, SHADOW, GateConfig, GateRe
 from modeltoll.gateway.core.settlement import Settlement
 from modeltoll.gateway.core.unmeasured import Unmeasured, reason_of
 from modeltoll.gateway.core.upstream_steps import NOTHING, Answered, LiveAnswer, UnreadStream, UpstreamSteps, is_live
-from modeltoll.gateway.threads import read_off_loop
+from modeltoll.gateway.threads import off_loop_by_size
 from modeltoll.records import Answer, Caller, Work
 from modeltoll.settlement_records import Admission
 
@@ -55,7 +55,6 @@ class Gate:
         deferred: DeferredReceipts | None = None,
     ) -> None:
         """``deferred``: receipts that came while the ledger did not answer, of all gates of this ledger."""
-        self.config = config
         self._runtime = runtime
         self._quotas = DailyQuotas(ledger, runtime.clock)
         self._settlement = Settlement(
@@ -72,10 +71,13 @@ class Gate:
         self._early_measurement = EarlyMeasurement(early)
         self._steps = LedgerSteps(ledger, config)
         self._unmeasured = Unmeasured(self._model, config.mode, ledger, runtime.clock)
-        self._upstream_steps = UpstreamSteps(
-            upstream, config, self._unmeasured, self.refused_answers, runtime.max_answer
-        )
-        self._price_steps = PriceSteps(config, runtime, self._steps, self._settlement, self._quotas, self._unmeasured)
+        self._upstream_steps = UpstreamSteps(upstream, self._unmeasured, self.refused_answers, runtime.max_answer)
+        self._price_steps = PriceSteps(runtime, self._steps, self._settlement, self._quotas, self._unmeasured)
+
+    @property
+    def config(self) -> GateConfig:
+        """The configuration of all steps."""
+        return self._steps.config
 
     @property
     def _model(self) -> str:
@@ -128,7 +130,7 @@ class Gate:
         if request.unread:
             raise RequestError(request.unread)
         read = self.config.served_model.read
-        return await read_off_loop(len(request.body), read, request.body, request.content_type)
+        return await off_loop_by_size(len(request.body), read, request.body, request.content_type)
 
     async def _pass_unread(self, request: GateRequest, tariff: Tariff, reason: str) -> GateResult | LiveAnswer:
         """In shadow mode: the answer to a request that cannot be read, as it comes."""
@@ -167,9 +169,9 @@ class Gate:
             return await self._unmeasured.result(request.caller, NOTHING, len(parsed.fingerprints), reason)
         return await self._price_steps.price(request, tariff, parsed, (answered, {}), _NOTHING_RESERVED)
 
-    async def seal(self, request: GateRequest, result: GateResult) -> GateResult:
-        """A result without a toll as one whose answer is sealed by the least work: the head of a toll went out before it."""
-        return result if result.toll else await self._price_steps.seal(request, result)
+    async def with_least_toll(self, request: GateRequest, result: GateResult) -> GateResult:
+        """A result without a toll as one with a toll of the least work: the head of a toll went out before it."""
+        return result if result.toll else await self._price_steps.with_least_toll(request, result)
 
     async def settle(self, caller: Caller, receipts: Sequence[bytes]) -> None:
         """Count receipts that come without a request, of any model.

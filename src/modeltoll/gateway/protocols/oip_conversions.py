@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError
 from modeltoll import wire
 from modeltoll.errors import AnswerError, RequestError
 from modeltoll.gateway.protocols.oip import OipAnswer
+from modeltoll.gateway.protocols.oip_bodies import split_body
 from modeltoll.gateway.protocols.oip_messages import (
     read_answer_message,
     read_request_message,
@@ -20,7 +21,7 @@ from modeltoll.gateway.protocols.oip_messages import (
     write_parameters,
 )
 from modeltoll.gateway.protocols.oip_requests import SIZE
-from modeltoll.gateway.protocols.oip_tensors import packed, split_body, unpacked
+from modeltoll.gateway.protocols.oip_tensors import packed, unpacked
 from modeltoll.gateway.protocols.protocol import JSON
 from modeltoll.gateway.protocols.strict_json import load_json_answer, load_object
 from modeltoll.open_inference_messages import (
@@ -32,7 +33,7 @@ from modeltoll.open_inference_messages import (
 from modeltoll.records import Answer
 
 if TYPE_CHECKING:
-    from modeltoll.gateway.protocols.oip_tensors import BinaryTail
+    from modeltoll.gateway.protocols.oip_bodies import BinaryTail
 
 __all__ = [
     "json_of_answer",

@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from modeltoll import wire
+from modeltoll.decompression import coding_of, inflated_chunks
 from modeltoll.errors import AnswerTooLarge, AnswerUnusable
-from modeltoll.gateway.decompression import coding_of, inflated_chunks
 from modeltoll.gateway.upstream.answer_headers import passed_headers
 from modeltoll.gateway.upstream.upstream import AnswerStream
 
