@@ -38,7 +38,7 @@ def quiet(_done, _most):
 
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory):
-    """A folder of 2,000 files, one of 400 others, and an installed model."""
+    """A folder of 2,400 files, one of 480 others, and an installed model."""
     folder, rng = tmp_path_factory.mktemp("machine"), np.random.default_rng(0)
     for name, count in (("files", 400), ("packages", 80)):
         (folder / name).mkdir()
@@ -88,7 +88,7 @@ def test_a_finder_takes_no_row_twice_and_only_files_of_the_kind(machine):
     assert len(python.paths) == 300
     assert set(pictures.endings) == {".png", ""}
     assert len(pictures.paths) == 800
-    assert len(keys(python.rows) | keys(pictures.rows) | keys(rest.rows)) == 2000 == 1100 + len(rest.paths)
+    assert len(keys(python.rows) | keys(pictures.rows) | keys(rest.rows)) == 2400 == 1100 + len(rest.paths)
     again = FileFinder([machine / "files"], np.random.default_rng(1)).take(FileKind(frozenset({".py"})), 300)
     assert np.array_equal(again.rows, python.rows)
 
@@ -100,7 +100,7 @@ def test_a_finder_leaves_folders_out_and_limits_endings(machine):
     assert {path.parent.name for path in finder.take(MIXED, 10_000).paths} == {"packages"}
     few = FileFinder([machine / "files"], np.random.default_rng(1)).take(FileKind(per_ending=7), 10_000)
     assert {ending: few.endings.count(ending) for ending in set(few.endings)} == dict.fromkeys(
-        ["", ".py", ".json", ".png", ".txt"], 7
+        ["", ".py", ".json", ".png", ".txt", ".cfg"], 7
     )
 
 

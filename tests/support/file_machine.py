@@ -14,14 +14,15 @@ _WIDTH = 2048
 
 
 def write_files(folder, count, rng):
-    """``count`` different files of each of four endings, and as many without one that begin as ELF binaries do."""
+    """``count`` different files of each of five endings, and as many without one that begin as ELF binaries do."""
     for number in range(count):
         words = " ".join(f"name_{value}" for value in rng.integers(1000, size=60))
         for name, data in {
             f"m{number}.py": f"import os\ndef f{number}():\n    return '{words}'\n".encode(),
             f"d{number}.json": json.dumps({"id": number, "values": words.split()}).encode(),
             f"i{number}.png": b"\x89PNG\r\n\x1a\n" + rng.integers(256, size=700, dtype=np.uint8).tobytes(),
-            f"t{number}.txt": f"{number} {words[:100]}.".encode(),
+            f"t{number}.txt": f"{number} {words[:400]}.".encode(),
+            f"n{number}.cfg": f"{number} = {words[:50]}".encode(),
             f"b{number}": b"\x7fELF" + rng.integers(40, size=3000, dtype=np.uint8).tobytes(),
         }.items():
             (folder / name).write_bytes(data)
@@ -41,7 +42,7 @@ def install_model(site):
 
 
 def _first_byte_model():
-    """Softmax of a table of logits, looked up by the first code."""
+    """Softmax of logits that a table has for the first code, the sharper the larger the mean of all codes."""
     table = np.zeros((257, len(TYPES)), np.float32)
     table[:, TYPES.index("randombytes")] = 1.0
     for byte, name in (
@@ -54,7 +55,11 @@ def _first_byte_model():
         table[byte, TYPES.index(name)] = 5.0
     nodes = [
         helper.make_node("Gather", ["bytes", "zero"], ["first"], axis=1),
-        helper.make_node("Gather", ["table", "first"], ["logits"], axis=0),
+        helper.make_node("Gather", ["table", "first"], ["looked_up"], axis=0),
+        helper.make_node("Cast", ["bytes"], ["numbers"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["numbers"], ["mean"], axes=[1], keepdims=1),
+        helper.make_node("Mul", ["mean", "scale"], ["sharpness"]),
+        helper.make_node("Mul", ["looked_up", "sharpness"], ["logits"]),
         helper.make_node("Softmax", ["logits"], ["target_label"], axis=1),
     ]
     graph = helper.make_graph(
@@ -62,6 +67,10 @@ def _first_byte_model():
         "tiny",
         [helper.make_tensor_value_info("bytes", TensorProto.INT32, ["n", _WIDTH])],
         [helper.make_tensor_value_info("target_label", TensorProto.FLOAT, ["n", len(TYPES)])],
-        [numpy_helper.from_array(np.array(0, np.int64), "zero"), numpy_helper.from_array(table, "table")],
+        [
+            numpy_helper.from_array(np.array(0, np.int64), "zero"),
+            numpy_helper.from_array(np.array(1 / 128, np.float32), "scale"),
+            numpy_helper.from_array(table, "table"),
+        ],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)

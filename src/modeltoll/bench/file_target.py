@@ -102,5 +102,7 @@ def _images(part: FileRows) -> Images:
 
 
 def _caller(files: FileSet, name: str) -> HonestCaller:
-    logged = partial(_values, files.logged[name].rows) if name in DECLARED_CALLERS else None
-    return HonestCaller(partial(_images, files.kept_back[name]), logged)
+    """A caller; it is declared if it is to be and the operator logged any of its files."""
+    rows = files.logged[name].rows
+    declared = name in DECLARED_CALLERS and len(rows)
+    return HonestCaller(partial(_images, files.kept_back[name]), partial(_values, rows) if declared else None)

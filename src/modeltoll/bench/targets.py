@@ -160,7 +160,7 @@ TARGETS: Mapping[str, Target] = {
         Target("digits", 300, None, "measured on this machine", "kernel", 16, _digits, foreign=PATCHES),
         Target("cells", 80, None, "measured on this machine", "kernel", 255, _cells, TABLE_KINDS, SHUFFLED),
         Target(
-            MAGIKA, 5000, None, "measured on this machine", "bytenet", CODES, _files, NO_KINDS, foreign=OTHER_PACKAGES
+            MAGIKA, 3000, None, "measured on this machine", "bytenet", CODES, _files, NO_KINDS, foreign=OTHER_PACKAGES
         ),
         Target("mnist", 10_000, 0.214 / 64, _TABLE_5, "mnistnet", 255, _published("mnist", shifted)),
         Target("fashion", 10_000, 0.214 / 64, f"{_TABLE_5} (MNIST's)", "mnistnet", 255, _published("fashion", shifted)),

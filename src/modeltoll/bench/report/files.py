@@ -73,7 +73,7 @@ def file_callers(results: Results) -> Section | None:
         for heading in ((title,) if toll == PUBLISHED else (title, "suspected"))
     ]
     text = (
-        "Ratios of honest callers who send files of one type, or all. *Declared*: the operator has 1,200 other files of the "
+        "Ratios of honest callers who send files of one type, or all. *Declared*: the operator has 1,300 other files of the "
         "caller. *Classes only*: it has declared none, and knows the predicted classes of all traffic. The victim's accuracy is "
         "against the types that the files' endings name."
     )
