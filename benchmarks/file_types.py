@@ -23,17 +23,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from file_samples import CALLERS, MIXED, FileFinder, strangers
 from file_type_gateway import FileTypeGateway
-from file_type_model import FileTypeModel
 
+from modeltoll.bench.datasets.file_rows import FileFinder, FileKind
+from modeltoll.bench.datasets.file_strangers import file_strangers
+from modeltoll.bench.honest.file_callers import DECLARED_CALLERS
 from modeltoll.bench.honest.workload import RequestPattern, pay_for
+from modeltoll.bench.victims.file_types import load_file_type_model
 from modeltoll.pricing.conformal_tariff import ConformalTariff
 from modeltoll.pricing.kinds import CLASS
 from modeltoll.records import Caller
 from modeltoll.simulation.scenarios import Times
 
 PRIVATE, KEPT_BACK, FURTHER = 3000, 1000, 5000
+MIXED, ALL_FILES = "mixed", FileKind(per_ending=400)
 ONE_KIND, KINDS, OWN_LOGS = "one kind", "kinds", "kinds and own logs"
 CLASS_ROWS = (25, 50, 200)  # beside the default
 
@@ -86,8 +89,8 @@ def samples(roots, log_rows, rng):
     """Private files, and of each caller those for the log and those kept back. Raises SystemExit where files are missing."""
     finder = FileFinder(roots, rng)
     report(f"{len(finder.files):,} files")
-    private, mixed = finder.take(MIXED, PRIVATE + log_rows + KEPT_BACK).parts([PRIVATE])
-    found = {MIXED: mixed, **{name: finder.take(name, log_rows + KEPT_BACK) for name in CALLERS if name != MIXED}}
+    private, mixed = finder.take(ALL_FILES, PRIVATE + log_rows + KEPT_BACK).parts([PRIVATE])
+    found = {MIXED: mixed, **{name: finder.take(kind, log_rows + KEPT_BACK) for name, kind in DECLARED_CALLERS.items()}}
     for name, sample in found.items():
         if len(sample.paths) < log_rows + KEPT_BACK // 2:
             raise SystemExit(f"{name}: only {len(sample.paths)} different files; give further --roots, or fewer --rows")
@@ -115,7 +118,7 @@ def study(folder, roots, log_rows, seed):
     """Run all steps; returns the figures."""
     rng = np.random.default_rng(seed)
     private, callers = samples(roots, log_rows, rng)
-    model = FileTypeModel()
+    model = load_file_type_model()
     gateway = FileTypeGateway(folder, model.n_features_in_)
     report("fitting novelty")
     labels = model.predict_proba(private.rows).argmax(axis=1)
@@ -128,7 +131,7 @@ def study(folder, roots, log_rows, seed):
         tariffs, said = calibrations(gateway, undefended)
         further = {name: kept.rows for name, (_, kept) in callers.items()}
         report("files that were kept back, and strangers")
-        strange = strangers(callers[MIXED][1], KEPT_BACK, rng)
+        strange = file_strangers(callers[MIXED][1], KEPT_BACK, rng)
         leaks = gateway.leaks(further | strange, report)
     names = gateway.pseudonyms(callers)
     lines = []

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from modeltoll.bench.baseline import measure_baseline
-from modeltoll.bench.targets import TARGETS, Workspace
+from modeltoll.bench.prepared_target import Workspace
+from modeltoll.bench.targets import TARGETS
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,8 @@ import pytest
 
 from modeltoll.bench.data_split import SplitSizes, mirrored, shifted, split_images
 from modeltoll.bench.datasets import Images
-from modeltoll.bench.targets import TARGETS, Workspace
+from modeltoll.bench.prepared_target import Workspace
+from modeltoll.bench.targets import TARGETS
 from modeltoll.testing.bench_plugins import check_victim
 
 RNG = np.random.default_rng(0)

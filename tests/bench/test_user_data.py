@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 from modeltoll.bench import datasets
 from modeltoll.bench.datasets import DataError
 from modeltoll.bench.datasets.download import PublishedFile, fetch
-from modeltoll.bench.targets import TARGETS, Workspace
+from modeltoll.bench.prepared_target import Workspace
+from modeltoll.bench.targets import TARGETS
 from modeltoll.cli import app
 
 RNG = np.random.default_rng(0)

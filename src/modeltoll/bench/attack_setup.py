@@ -59,7 +59,8 @@ def prepare_attack(setup: AttackSetup) -> PreparedAttack:
     scaled = {
         name: (_json_value(paper), _json_value(used)) for name, (paper, used) in spec.scaled_down(quick=quick).items()
     }
-    return PreparedAttack(spec.attack(student_factory(setup.architecture, setup.classes), quick=quick), scaled)
+    students = student_factory(spec.students or setup.architecture, setup.classes)
+    return PreparedAttack(spec.attack(students, quick=quick), scaled)
 
 
 def _without_clones(spec: AttackSpec) -> PreparedAttack:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modeltoll.bench import datasets
 from modeltoll.bench.artifact_files import pack_images, read_arrays, read_note, unpack_images, write_arrays
 from modeltoll.bench.attacks.attack import AttackerResources
 from modeltoll.bench.identity import digest, first_file
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from modeltoll.bench.attack_setup import PreparedAttack
     from modeltoll.bench.attacks.attack import Clone
     from modeltoll.bench.meter import Perturbation
-    from modeltoll.bench.targets import PreparedTarget
+    from modeltoll.bench.prepared_target import PreparedTarget
     from modeltoll.records import Floats, Integers, Progress
 
 __all__ = [
@@ -154,12 +155,12 @@ def evaluate_clone(clone: Clone, evaluation_set: EvaluationSet, queries: int) ->
     predicted, foreign_predicted = (
         clone.scores(images).argmax(axis=1) for images in (evaluation_set.images, evaluation_set.foreign_images)
     )
-    matches = (
-        predicted == evaluation_set.labels,
-        predicted == evaluation_set.victim_labels,
-        foreign_predicted == evaluation_set.foreign_victim_labels,
+    return CloneQuality(
+        queries,
+        datasets.accuracy(predicted, evaluation_set.labels),
+        float((predicted == evaluation_set.victim_labels).mean()),
+        float((foreign_predicted == evaluation_set.foreign_victim_labels).mean()),
     )
-    return CloneQuality(queries, *(float(match.mean()) for match in matches))
 
 
 def run_extraction(

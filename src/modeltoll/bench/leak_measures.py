@@ -40,10 +40,8 @@ _SEED = 11  # of the rows of kinds among them
 Measures = Mapping[str, "LeakMeasure"]
 
 
-def _novelty(victim: Victim, private: Images, saved: Path | None) -> LeakMeasure:
-    """Novelty in the layers of a saved network, else of the victim itself, else in the inputs; with the usual kinds."""
-    if saved is not None:
-        return LayeredNovelty.load(saved)
+def _novelty(victim: Victim, private: Images) -> LeakMeasure:
+    """Novelty in the layers of the victim itself, else in the inputs; with the usual kinds."""
     flat, shape = private.x.reshape(len(private.x), -1), image_shape(private)
     kinds = CorruptedRows(parse_kinds(usual_kinds(shape)), flat, shape).rows(_POINTS // 2, np.random.default_rng(_SEED))
     feature_extractor = getattr(victim, "feature_extractor", None)
@@ -95,12 +93,11 @@ def _rdp_and_eps(
 
 
 def standard_measures(
-    victim: Victim, private: Images, novelty_file: Path | None, teachers_file: Path | None
+    victim: Victim, private: Images, novelty: LeakMeasure | None, teachers_file: Path | None
 ) -> dict[str, LeakMeasure]:
     """Entropy, gap, novelty and its variant without kinds, pkNN, and PATE if there are teachers; by name.
 
-    ``novelty_file`` is a saved novelty measure; None: novelty in the victim's late layers, or in the inputs if it has
-    none. ``teachers_file`` is a saved ensemble. ``pknn`` and ``pate`` are Rényi divergences at one order, ``pknn-eps``
+    ``novelty``: None for novelty in the victim's late layers, or in the inputs if it has none. ``teachers_file`` is a saved ensemble. ``pknn`` and ``pate`` are Rényi divergences at one order, ``pknn-eps``
     and ``pate-eps`` the paper's epsilons.
     """
     points = log_scores(victim.scores(private.x))
@@ -109,7 +106,7 @@ def standard_measures(
     measures: dict[str, LeakMeasure] = {
         ENTROPY: EntropyMeasure(),
         "gap": GapMeasure(),
-        **_with_clean(_novelty(victim, private, novelty_file)),
+        **_with_clean(_novelty(victim, private) if novelty is None else novelty),
         **_rdp_and_eps("pknn", PknnMeasure(points, private.y, k).votes_of, sigma),
     }
     if teachers_file is not None:

@@ -22,9 +22,10 @@ from modeltoll.bench.experiment import HONEST, Experiment, ResultOrigin
 from modeltoll.bench.extraction import ExtractionRun, StolenData, cached_seconds, load_cached, run_extraction
 from modeltoll.bench.honest.workload import WORKLOADS
 from modeltoll.bench.leak_measures import measure_all
+from modeltoll.bench.prepared_target import PreparedTarget, Workspace
 from modeltoll.bench.result_files import StoredResults
 from modeltoll.bench.shared_progress import no_progress, shared_progress, write_progress
-from modeltoll.bench.targets import TARGETS, PreparedTarget, Workspace
+from modeltoll.bench.targets import TARGETS
 from modeltoll.bench.toll_schemes import CONFORMAL, DEFAULT_MEASURES, build_toll
 from modeltoll.errors import ModeltollError
 from modeltoll.leak.corruptions import parse_kinds
@@ -148,16 +149,17 @@ def _target(name: str, workspace: Workspace) -> PreparedTarget:
 
 @lru_cache(maxsize=4)
 def _baseline(name: str, workspace: Workspace) -> Baseline:
-    return measure_baseline(TARGETS[name], workspace.cache, lambda: _target(name, workspace))
+    return measure_baseline(TARGETS[name], workspace.cache, lambda: _target(name, workspace), workspace.times)
 
 
 def prepare_target(name: str, workspace: Workspace, progress: Progress) -> None:
     """Train and measure what a target needs and the cache lacks; call it before several processes use the target.
 
     Raises:
-        DataError: its data sets are missing.
+        DataError: its data sets are missing. SettingsError: the workspace's file of times lacks something of the target.
     """
-    measure_baseline(TARGETS[name], workspace.cache, lambda: TARGETS[name].prepare(workspace, progress))
+    prepare = partial(TARGETS[name].prepare, workspace, progress)
+    measure_baseline(TARGETS[name], workspace.cache, prepare, workspace.times)
 
 
 def _price_oracle(prepared: PreparedTarget, baseline: Baseline, target: str) -> Callable[[Floats], Floats]:

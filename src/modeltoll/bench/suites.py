@@ -7,38 +7,34 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 from modeltoll.bench.attack_setup import FULL, QUICK
-from modeltoll.bench.defences.registry import DEFENCES, NO_DEFENCE
+from modeltoll.bench.defences.registry import DEFENCES
 from modeltoll.bench.evasions.fillers import FRESH
 from modeltoll.bench.evasions.registry import EVASIONS, NO_EVASION
 from modeltoll.bench.experiment import HONEST, Experiment
+from modeltoll.bench.file_suite import file_experiments
 from modeltoll.bench.honest.distribution_shifts import KINDS
 from modeltoll.bench.honest.workload import CLASSES, WORKLOADS
-from modeltoll.bench.targets import TARGETS
+from modeltoll.bench.suite_frame import (
+    ALL_TRAFFIC,
+    FREE,
+    OTHER_TOLLS,
+    OUR_TOLL,
+    ExperimentFrame,
+    informative_toll,
+    published_toll,
+)
+from modeltoll.bench.targets import MAGIKA, TARGETS
 from modeltoll.bench.toll_schemes import (
     CALIBRATED,
-    CONFORMAL,
     DEFAULT_MEASURES,
-    NO_TOLL,
     OUR_TOLLS,
     PUBLISHED,
-    UNKNOWN_STRANGERS,
-    WITHOUT_KINDS,
 )
 from modeltoll.errors import SettingsError
 
-__all__ = ["SUITES", "SuiteOptions", "most_informative_measure", "plan_experiments"]
+__all__ = ["SUITES", "SuiteOptions", "plan_experiments"]
 
-TollChoice = tuple[str, str]  # the names of a toll and of the measures it prices
-
-_OUR_TOLL: TollChoice = (CONFORMAL, DEFAULT_MEASURES)
-_WITHOUT_KINDS: TollChoice = (WITHOUT_KINDS, DEFAULT_MEASURES)
-_OTHER_TOLLS = tuple((toll, DEFAULT_MEASURES) for toll in (UNKNOWN_STRANGERS, CALIBRATED, WITHOUT_KINDS))
-_NO_TOLL: TollChoice = (NO_TOLL, "")
 _IMAGE_SETS = ("mnist", "fashion", "cifar10")
-_WITHOUT_TEACHERS = ("digits", "cells")  # here the published tariff prices the entropy
-_WITHOUT_PATE_SIGNAL = (
-    "cifar10",
-)  # teachers of 200 images each agree on nothing, so every answer has the same PATE cost
 _TABLE_2 = (
     "standard",
     "knockoff-random",
@@ -113,88 +109,37 @@ class SuiteOptions:
     defences: tuple[str, ...] = ()
 
 
-def _published_toll(dataset: str) -> TollChoice:
-    """The published toll on the measure of the paper's Table 2."""
-    return (PUBLISHED, "entropy" if dataset in _WITHOUT_TEACHERS else "pate-eps")
+_SuitePlan = Callable[[ExperimentFrame, tuple[str, ...]], Iterator[Experiment]]
 
 
-def most_informative_measure(dataset: str) -> str:
-    """The measure that tells callers apart: PATE's as in the paper's Table 2, else pkNN's as in Table 3."""
-    return "pknn-eps" if dataset in _WITHOUT_PATE_SIGNAL else _published_toll(dataset)[1]
-
-
-def _informative_toll(dataset: str) -> TollChoice:
-    """The published toll on that measure."""
-    return (PUBLISHED, most_informative_measure(dataset))
-
-
-@dataclass(frozen=True, slots=True)
-class _ExperimentFrame:
-    """What all experiments of one data set and seed of a suite share."""
-
-    suite: str
-    dataset: str
-    profile: str
-    seed: int
-    queries: int
-    defences: tuple[str, ...]
-
-    def attack(
-        self, attack: str, tariff: TollChoice, evasion: str = NO_EVASION, defence: str = NO_DEFENCE
-    ) -> Experiment:
-        toll, measure = tariff
-        return Experiment(
-            self.suite, self.dataset, attack, evasion, defence, toll, measure, self.profile, self.seed, self.queries
-        )
-
-    def honest(self, workload: str, tariff: TollChoice) -> Experiment:
-        toll, measure = tariff
-        return Experiment(
-            self.suite,
-            self.dataset,
-            HONEST,
-            NO_EVASION,
-            NO_DEFENCE,
-            toll,
-            measure,
-            self.profile,
-            self.seed,
-            0,
-            workload,
-        )
-
-
-_SuitePlan = Callable[[_ExperimentFrame, tuple[str, ...]], Iterator[Experiment]]
-
-
-def _table2(frame: _ExperimentFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
-    for attack, tariff in product(attacks or _TABLE_2, (_published_toll(frame.dataset), _OUR_TOLL)):
+def _table2(frame: ExperimentFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
+    for attack, tariff in product(attacks or _TABLE_2, (published_toll(frame.dataset), OUR_TOLL)):
         yield frame.attack(attack, tariff)
 
 
-def _table3(frame: _ExperimentFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
-    for attack, tariff in product(attacks or _TABLE_3, ((PUBLISHED, "pknn-eps"), _OUR_TOLL)):
+def _table3(frame: ExperimentFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
+    for attack, tariff in product(attacks or _TABLE_3, ((PUBLISHED, "pknn-eps"), OUR_TOLL)):
         yield frame.attack(attack, tariff)
 
 
-def _evasions(frame: _ExperimentFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
+def _evasions(frame: ExperimentFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
     """Every evasion under the published toll and ours; of the first attack also under what else our toll may know."""
-    tariffs = (_informative_toll(frame.dataset), _OUR_TOLL)
+    tariffs = (informative_toll(frame.dataset), OUR_TOLL)
     chosen = attacks or _EVASION_ATTACKS
     for attack, evasion in product(chosen, EVASIONS):
-        for tariff in (*tariffs, *_OTHER_TOLLS) if attack == chosen[0] else tariffs:
+        for tariff in (*tariffs, *OTHER_TOLLS) if attack == chosen[0] else tariffs:
             yield frame.attack(attack, tariff, evasion)
 
 
-def _strangers(frame: _ExperimentFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
+def _strangers(frame: ExperimentFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
     """Thieves of every family of foreign images, known and unknown to the operator, and under the toll without kinds."""
     families = [family for family in _FAMILIES if family != frame.dataset]
     for family, attack, evasion in product(families, attacks or _EVASION_ATTACKS[:1], _KNOWN_EVASIONS):
-        for tariff in (_OUR_TOLL, *_OTHER_TOLLS):
+        for tariff in (OUR_TOLL, *OTHER_TOLLS):
             yield replace(frame.attack(attack, tariff, evasion), foreign=family)
 
 
-def _trade_off(frame: _ExperimentFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
+def _trade_off(frame: ExperimentFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
     """Honest kinds and thieves under our toll with several tolerances and declared kinds."""
     for toll in OUR_TOLLS:
         tariff = (toll, DEFAULT_MEASURES)
@@ -206,33 +151,33 @@ def _trade_off(frame: _ExperimentFrame, attacks: tuple[str, ...]) -> Iterator[Ex
 
 
 def _honest(
-    frame: _ExperimentFrame, attacks: tuple[str, ...], workloads: Collection[str] = WORKLOADS
+    frame: ExperimentFrame, attacks: tuple[str, ...], workloads: Collection[str] = WORKLOADS
 ) -> Iterator[Experiment]:
     del attacks
-    tariffs = (_informative_toll(frame.dataset), _OUR_TOLL, (CALIBRATED, DEFAULT_MEASURES), _WITHOUT_KINDS)
+    tariffs = (informative_toll(frame.dataset), OUR_TOLL, (CALIBRATED, DEFAULT_MEASURES), ALL_TRAFFIC)
     for workload, tariff in product(workloads, tariffs):
         yield frame.honest(workload, tariff)
 
 
-def _defences(frame: _ExperimentFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
+def _defences(frame: ExperimentFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
     for attack in attacks or _DEFENCE_ATTACKS:
         for defence in frame.defences:
-            yield frame.attack(attack, _NO_TOLL, defence=defence)
-        for tariff in (_informative_toll(frame.dataset), _OUR_TOLL):
+            yield frame.attack(attack, FREE, defence=defence)
+        for tariff in (informative_toll(frame.dataset), OUR_TOLL):
             yield frame.attack(attack, tariff)
 
 
-def _quick(frame: _ExperimentFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
+def _quick(frame: ExperimentFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
     """A few experiments of every suite."""
-    both = (_informative_toll(frame.dataset), _OUR_TOLL)
+    both = (informative_toll(frame.dataset), OUR_TOLL)
     for attack, tariff in product(attacks or _QUICK_ATTACKS, both):
         yield frame.attack(attack, tariff)
     for attack, evasion, tariff in product(attacks or _EVASION_ATTACKS[1:], _QUICK_EVASIONS, both):
         yield frame.attack(attack, tariff, evasion)
-    for workload, tariff in product(_QUICK_WORKLOADS, (*both, _WITHOUT_KINDS)):
+    for workload, tariff in product(_QUICK_WORKLOADS, (*both, ALL_TRAFFIC)):
         yield frame.honest(workload, tariff)
     for defence in frame.defences:
-        yield frame.attack((attacks or _EVASION_ATTACKS[1:])[0], _NO_TOLL, defence=defence)
+        yield frame.attack((attacks or _EVASION_ATTACKS[1:])[0], FREE, defence=defence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +198,7 @@ SUITES: Mapping[str, Suite] = {
     "honest": Suite(_IMAGE_SETS, FULL, 1, _honest),
     "trade-off": Suite(_IMAGE_SETS, FULL, 1, _trade_off),
     "defences": Suite(("mnist", "cifar10"), FULL, 3, _defences),
+    "magika": Suite((MAGIKA,), QUICK, 1, file_experiments),
     "quick": Suite(("digits",), QUICK, 1, _quick),
 }
 
@@ -275,7 +221,7 @@ def plan_experiments(name: str, options: SuiteOptions) -> tuple[Experiment, ...]
     experiments: list[Experiment] = []
     for seed, dataset in product(range(min(options.seeds, suite.seeds)), datasets):
         queries = options.queries or TARGETS[dataset].queries
-        planned = suite.plan(_ExperimentFrame(name, dataset, profile, seed, queries, defences), options.attacks)
+        planned = suite.plan(ExperimentFrame(name, dataset, profile, seed, queries, defences), options.attacks)
         for one in planned:
             foreign = "" if one.attack == HONEST else options.foreign or one.foreign
             experiments.append(replace(one, foreign=foreign))

@@ -12,61 +12,26 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modeltoll.bench import datasets
-from modeltoll.bench.data_split import DataSplit, SplitSizes, mirrored, shifted, split_images
+from modeltoll.bench.data_split import DataSplit, SplitSizes, mirrored, shifted, split_images, with_brightness_labels
 from modeltoll.bench.datasets import DataError, Images
+from modeltoll.bench.datasets.file_set import OTHER_PACKAGES
 from modeltoll.bench.datasets.foreign import NOISE
 from modeltoll.bench.leak_measures import standard_measures
-from modeltoll.leak.corruptions import PHOTO_KINDS, TABLE_KINDS
+from modeltoll.bench.prepared_target import PreparedTarget, Workspace
+from modeltoll.bench.victims.file_types import CODES
+from modeltoll.leak.corruptions import NO_KINDS, PHOTO_KINDS, TABLE_KINDS
 
 if TYPE_CHECKING:
-    from modeltoll.bench.leak_measures import Measures
-    from modeltoll.bench.victims.victim import Victim
     from modeltoll.records import Floats, Progress
 
-__all__ = ["TARGETS", "PreparedTarget", "Target", "Workspace"]
+__all__ = ["MAGIKA", "TARGETS", "Target"]
 
 
 _SEED = 20260101  # of the split of images; the same in every experiment
+MAGIKA = "magika"
 TINY_IMAGENET, PATCHES, SHUFFLED = "tiny-imagenet", "photograph patches", "shuffled columns"
 _FAMILIES = (TINY_IMAGENET, "emnist", "mnist", "fashion", "cifar10", NOISE)  # of strangers
 _TREES = 150
-_TENTHS = 10
-
-
-@dataclass(frozen=True, slots=True)
-class Workspace:
-    """The folder of the data sets and the cache of what is trained or measured.
-
-    ``data`` may be None for targets with embedded data. ``foreign``: the source of foreign images, see
-    ``datasets.foreign_images``; empty: the target's usual one.
-    """
-
-    data: Path | None
-    cache: Path
-    foreign: str = ""
-
-    @property
-    def folder(self) -> Path:
-        """The folder of the data sets. Raises DataError where there is none."""
-        return datasets.data_folder(self.data)
-
-    def source(self, usual: Callable[[], Images]) -> Images:
-        """Foreign images in their own shape, of the usual source if no other is set."""
-        return datasets.foreign_images(self.foreign, lambda: self.folder) if self.foreign else usual()
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PreparedTarget:
-    """A target ready for experiments: its images, its victim, the leak measures, and the number of classes.
-
-    ``strangers``: makes images (n, ...) of each family that the operator may know, which no attacker has.
-    """
-
-    data_split: DataSplit
-    victim: Victim
-    leak_measures: Measures
-    classes: int
-    strangers: Callable[[], Mapping[str, Floats]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +82,7 @@ def _published(name: str, augment: Callable[[Floats], Floats]) -> Callable[[Work
 
     def prepare(workspace: Workspace, progress: Progress) -> PreparedTarget:
         from modeltoll.bench.victims import registry  # noqa: PLC0415  torch is an extra
-        from modeltoll.bench.victims.measure_files import layered_novelty_file, teachers_file  # noqa: PLC0415
+        from modeltoll.bench.victims.measure_files import layered_novelty, teachers_file  # noqa: PLC0415
 
         folder, rng, sizes = workspace.folder, np.random.default_rng(_SEED), SplitSizes(3500, 4000, 1000)
         victim = registry.load_victim(name, folder, workspace.cache, progress)
@@ -128,21 +93,15 @@ def _published(name: str, augment: Callable[[Floats], Floats]) -> Callable[[Work
         foreign, unseen_foreign = _split_foreign(
             workspace.source(lambda: datasets.tiny_imagenet(folder)), shape, sizes.unseen_foreign, rng
         )
-        novelty_file = layered_novelty_file(name, private, workspace.cache) if private.x.ndim == 3 else None
+        novelty = layered_novelty(name, private, workspace.cache) if private.x.ndim == 3 else None
         teachers = teachers_file(name, private, workspace.cache, progress)
-        leak_measures = standard_measures(victim, private, novelty_file, teachers)
+        leak_measures = standard_measures(victim, private, novelty, teachers)
         data_split = DataSplit(private, calibration, honest, augment(own.x), foreign, unseen_foreign)
         families = [family for family in _FAMILIES if family != name.partition("-")[0]]
         strangers = partial(_strangers, families, lambda: folder, shape, sizes.unseen_foreign, before)
         return PreparedTarget(data_split, victim, leak_measures, int(private.y.max()) + 1, strangers)
 
     return prepare
-
-
-def _with_brightness_labels(images: Floats) -> Images:
-    """Images with labels made of their brightness: 0 for the darkest tenth, 9 for the brightest."""
-    ranks = images.reshape(len(images), -1).mean(axis=1).argsort().argsort()
-    return Images(images, ranks * _TENTHS // len(images))
 
 
 def _digits(workspace: Workspace, progress: Progress) -> PreparedTarget:
@@ -152,7 +111,7 @@ def _digits(workspace: Workspace, progress: Progress) -> PreparedTarget:
     images = datasets.digits()
     private, unseen = np.split(rng.permutation(len(images.x)), [700])
     calibration, own, honest = split_images(Images(images.x[unseen], images.y[unseen]), SplitSizes(450, 400, 200), rng)
-    usual = lambda: _with_brightness_labels(datasets.photograph_patches(2200, images.x.shape[1], rng))  # noqa: E731
+    usual = lambda: with_brightness_labels(datasets.photograph_patches(2200, images.x.shape[1], rng))  # noqa: E731
     shape = images.x.shape[1:]
     noise = _strangers((NOISE,), lambda: workspace.folder, shape, 200, rng)
     source = workspace.source(usual)
@@ -172,7 +131,7 @@ def _cells(workspace: Workspace, progress: Progress) -> PreparedTarget:
     known = Images(table.x[private], table.y[private])
     if workspace.foreign:
         raise DataError("cells: a table has no other source of foreign rows; leave out --foreign")
-    mixed = _with_brightness_labels(np.stack([rng.choice(column, 1200) for column in known.x[:, 0].T], axis=1)[:, None])
+    mixed = with_brightness_labels(np.stack([rng.choice(column, 1200) for column in known.x[:, 0].T], axis=1)[:, None])
     foreign, unseen_foreign = _split_foreign(mixed, known.x.shape[1:], 200, rng)
     data_split = DataSplit(known, calibration, honest, own.x, foreign, unseen_foreign)
     return _forest_target(data_split, {SHUFFLED: unseen_foreign, NOISE: rng.random(unseen_foreign.shape)})
@@ -186,6 +145,13 @@ def _forest_target(data_split: DataSplit, strangers: Mapping[str, Floats]) -> Pr
     return PreparedTarget(data_split, victim, leak_measures, int(data_split.private.y.max()) + 1, lambda: strangers)
 
 
+def _files(workspace: Workspace, progress: Progress) -> PreparedTarget:
+    """Files of the machine with the model of ``magika``."""
+    from modeltoll.bench.file_target import prepare_files  # noqa: PLC0415  magika and onnxruntime are of an extra
+
+    return prepare_files(workspace, progress)
+
+
 _TABLE_5 = "Dziedzic et al. 2022, Table 5, 64 queries"
 
 TARGETS: Mapping[str, Target] = {
@@ -193,6 +159,9 @@ TARGETS: Mapping[str, Target] = {
     for target in (
         Target("digits", 300, None, "measured on this machine", "kernel", 16, _digits, foreign=PATCHES),
         Target("cells", 80, None, "measured on this machine", "kernel", 255, _cells, TABLE_KINDS, SHUFFLED),
+        Target(
+            MAGIKA, 3000, None, "measured on this machine", "bytenet", CODES, _files, NO_KINDS, foreign=OTHER_PACKAGES
+        ),
         Target("mnist", 10_000, 0.214 / 64, _TABLE_5, "mnistnet", 255, _published("mnist", shifted)),
         Target("fashion", 10_000, 0.214 / 64, f"{_TABLE_5} (MNIST's)", "mnistnet", 255, _published("fashion", shifted)),
         Target("cifar10", 9_000, 0.249 / 64, _TABLE_5, "residual", 255, _published("cifar10", mirrored)),

@@ -44,7 +44,8 @@ class TooFewImages(ModeltollError):
 class Rounds:
     """How a budget is spent: ``round_rows`` rows per round, fewer if there would be less than ``min_rounds`` rounds.
 
-    After each round a new clone is trained with ``schedule``. ``scan`` is the number of unused images, drawn at random,
+    After each round a new clone is trained with ``schedule``. ``doubling``: each round after the first queries as many rows
+    as all before it. ``scan`` is the number of unused images, drawn at random,
     among which the next round is chosen; None: all of them.
     """
 
@@ -52,10 +53,12 @@ class Rounds:
     min_rounds: int = 4
     schedule: TrainingSchedule = PAPER_SCHEDULE
     scan: int | None = None
+    doubling: bool = False
 
-    def round_size(self, budget: int) -> int:
-        """The number of rows of each round but the last, 1 or more."""
-        return max(1, min(self.round_rows, math.ceil(budget / self.min_rounds)))
+    def round_size(self, budget: int, queried: int = 0) -> int:
+        """The number of rows of the next round, unless fewer are left of the budget; 1 or more."""
+        first = max(1, min(self.round_rows, math.ceil(budget / self.min_rounds)))
+        return max(first, queried) if self.doubling else first
 
 
 PAPER_ROUNDS = Rounds()  # Dziedzic et al. 2022
@@ -157,10 +160,11 @@ def run_rounds(
 
     Returns the clone of the last round; an untrained one if the budget is 0.
     """
-    round_size = plan.rounds.round_size(oracle.left)
+    budget = oracle.left
     queried: QueriedRows | None = None
     while oracle.left:
-        images, targets = query_step(queried, min(round_size, oracle.left))
+        size = plan.rounds.round_size(budget, budget - oracle.left)
+        images, targets = query_step(queried, min(size, oracle.left))
         if queried is not None:
             images, targets = np.concatenate([queried.images, images]), np.concatenate([queried.targets, targets])
         student = plan.student_factory.student(rng)

@@ -39,6 +39,7 @@ __all__ = ["ATTACKS", "AttackSpec", "scaled_down"]
 _RECORDED_NAMES = {"schedule": "course", "round_rows": "step", "min_rounds": "fewest"}
 
 _QUICK_ROUNDS = Rounds(round_rows=2500, schedule=TrainingSchedule(epochs=10, half=True), scan=10_000)
+_TREE_ROUNDS = Rounds(min_rounds=16, doubling=True)  # few clones, for each takes a minute
 _QUICK_KNOCKOFF_ROUNDS = Rounds(round_rows=5000, min_rounds=2, schedule=TrainingSchedule(epochs=15, half=True))
 
 
@@ -48,7 +49,8 @@ class AttackSpec:
 
     ``title`` is its name in tables. ``labels_only``: it uses nothing but the most probable class. ``knows_cost``: it
     needs ``AttackerResources.cost``. ``needs_torch``: its students must be networks. ``fixed_queries``: what it queries
-    depends on nothing but its resources and its generator, not on its clone.
+    depends on nothing but its resources and its generator, not on its clone. ``students``: the name of its students where
+    they are not those of the target.
     """
 
     name: str
@@ -60,6 +62,7 @@ class AttackSpec:
     knows_cost: bool = False
     needs_torch: bool = False
     fixed_queries: bool = False
+    students: str = ""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -178,6 +181,24 @@ ATTACKS: Registry[AttackSpec] = Registry(
             labels_only=False,
         ),
         AttackSpec("copycat", CopyCat, "CopyCat", PAPER_ROUNDS, _QUICK_ROUNDS, fixed_queries=True),
+        AttackSpec(
+            "standard-trees",
+            Standard,
+            "Standard with boosted trees",
+            _TREE_ROUNDS,
+            _TREE_ROUNDS,
+            fixed_queries=True,
+            students="trees",
+        ),
+        AttackSpec(
+            "copycat-trees",
+            CopyCat,
+            "CopyCat with boosted trees",
+            _TREE_ROUNDS,
+            _TREE_ROUNDS,
+            fixed_queries=True,
+            students="trees",
+        ),
         AttackSpec(
             "mixmatch",
             MixMatch,

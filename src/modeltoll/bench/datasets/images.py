@@ -12,9 +12,10 @@ from modeltoll.errors import ModeltollError
 if TYPE_CHECKING:
     from modeltoll.records import Floats, Integers
 
-__all__ = ["DATA_VARIABLE", "DataError", "Images", "data_folder", "image_shape"]
+__all__ = ["DATA_VARIABLE", "UNKNOWN", "DataError", "Images", "accuracy", "data_folder", "image_shape"]
 
 DATA_VARIABLE = "MODELTOLL_DATA"
+UNKNOWN = -1  # the label of a row whose true class is not known
 
 
 class DataError(ModeltollError):
@@ -23,10 +24,16 @@ class DataError(ModeltollError):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Images:
-    """Images (n, ...), float64 in 0..1, and their labels (n,)."""
+    """Images (n, ...), float64 in 0..1, and their labels (n,), ``UNKNOWN`` where none is known."""
 
     x: Floats
     y: Integers
+
+
+def accuracy(predicted: Integers, labels: Integers) -> float:
+    """The share of rows, in 0..1, whose predicted class is their label, of those with a label; 0 where none has one."""
+    known = labels != UNKNOWN
+    return float((predicted[known] == labels[known]).mean()) if known.any() else 0.0
 
 
 def image_shape(images: Images) -> tuple[int, int, int]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modeltoll.bench.honest.distribution_shifts import DECLARED, KINDS, ORDINARY, UNDECLARED
+from modeltoll.bench.honest.file_callers import DECLARED_CALLERS, UNDECLARED_CALLERS
 from modeltoll.evidence_records import EVIDENCE_SECONDS
 from modeltoll.ledger import account_math
 from modeltoll.pricing.leak_samples import clean_values, select_measures
@@ -31,6 +32,7 @@ CLASSES = 10  # of which a caller may send one alone
 _DAY = 86_400.0
 _LONG, _MIXED = 100_000, 5_000
 _MIXTURE, _SWITCHING = "mixture of kinds", "switching kinds"
+_KINDS = (*KINDS, *DECLARED_CALLERS, *UNDECLARED_CALLERS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class RequestPattern:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """Rows of one kind (a name in ``KINDS``), or of all declared kinds (``mixture of kinds``, ``switching kinds``).
+    """Rows of one kind (a name in ``KINDS``, or of a caller of files), or of all declared kinds (``mixture of kinds``, ``switching kinds``).
 
     ``predicted``: the class that the caller sends alone. ``drawn``: the number of rows to draw from the recorded ones, with
     replacement; 0: each recorded row once.
@@ -59,7 +61,7 @@ class Workload:
     @property
     def declared(self) -> bool:
         """Whether the operator promises this caller its price: its rows are of declared kinds, or of one class."""
-        return self.kind not in UNDECLARED
+        return self.kind not in UNDECLARED and self.kind not in UNDECLARED_CALLERS
 
     @property
     def shown(self) -> bool:
@@ -68,7 +70,7 @@ class Workload:
 
     def rows(self, kinds: Mapping[str, Rows], rng: np.random.Generator) -> Rows | None:
         """Its rows, from recorded ``kinds`` of honest rows with classes; None where there are none of its kind or class."""
-        declared = [kinds[name] for name in (ORDINARY, *DECLARED) if name in kinds]
+        declared = [kinds[name] for name in (ORDINARY, *DECLARED, *DECLARED_CALLERS) if name in kinds]
         if self.kind == _MIXTURE:
             return mixed_rows(declared, self.drawn, rng)
         if self.kind == _SWITCHING:
@@ -84,7 +86,7 @@ class Workload:
 WORKLOADS = {
     workload.name: workload
     for workload in (
-        *(Workload(kind, kind) for kind in KINDS),
+        *(Workload(kind, kind) for kind in _KINDS),
         *(Workload(f"class {number}", ORDINARY, predicted=number) for number in range(CLASSES)),
         Workload(_MIXTURE, _MIXTURE, drawn=_MIXED),
         Workload(_SWITCHING, _SWITCHING, drawn=_MIXED),
@@ -92,7 +94,7 @@ WORKLOADS = {
         Workload("one row a day", ORDINARY, RequestPattern(pause=_DAY)),
         Workload("batches of 1000", ORDINARY, RequestPattern(rows=1000)),
         Workload("100,000 rows", ORDINARY, drawn=_LONG),
-        *(Workload(f"100,000 rows, {kind}", kind, drawn=_LONG) for kind in KINDS if kind != ORDINARY),
+        *(Workload(f"100,000 rows, {kind}", kind, drawn=_LONG) for kind in _KINDS if kind != ORDINARY),
         Workload(f"100,000 rows, {_SWITCHING}", _SWITCHING, drawn=_LONG),
     )
 }

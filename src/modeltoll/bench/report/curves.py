@@ -10,7 +10,7 @@ from modeltoll.bench.evasions.registry import EVASIONS, NO_EVASION
 from modeltoll.bench.experiment import HONEST
 from modeltoll.bench.honest.workload import WORKLOADS
 from modeltoll.bench.report.model import Curve, Panel, ReportChart, Section, Table
-from modeltoll.bench.suites import most_informative_measure
+from modeltoll.bench.suite_frame import most_informative_measure
 from modeltoll.bench.toll_schemes import CONFORMAL, NO_TOLL, PUBLISHED
 from modeltoll.formatting import number, percent, times
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from modeltoll.bench.victims.networks import MnistNet, Network, ResidualNet
+from modeltoll.bench.victims.networks import ByteNet, MnistNet, Network, ResidualNet
 from modeltoll.bench.victims.registry import as_tensor
 from modeltoll.bench.victims.training import available_device, precision
 
@@ -27,7 +27,11 @@ __all__ = [
     "torch_generator",
 ]
 
-ARCHITECTURES: dict[str, Callable[[int], Network]] = {"mnistnet": MnistNet, "residual": ResidualNet}
+ARCHITECTURES: dict[str, Callable[[int], Network]] = {
+    "mnistnet": MnistNet,
+    "residual": ResidualNet,
+    "bytenet": ByteNet,
+}
 _ROWS = 500  # images per forward pass
 _LEAST_DEVIATION = 0.1  # lower limit of a channel's standard deviation, for a first batch of nearly constant images
 

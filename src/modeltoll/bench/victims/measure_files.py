@@ -6,22 +6,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modeltoll.bench.datasets import image_shape
-from modeltoll.leak.corruptions import parse_kinds, usual_kinds
-from modeltoll.leak.fit_novelty import NoveltyPlan, PrivateData, fit_novelty
+from modeltoll.leak.corruptions import NO_KINDS, parse_kinds, usual_kinds
+from modeltoll.leak.fit_novelty import SMALL, NoveltyPlan, PrivateData, fit_novelty
+from modeltoll.leak.layered_novelty import LayeredNovelty
 from modeltoll.leak.private_rows import private_rows
-from modeltoll.leak.teachers.fit_torch import PERCEPTRON, fit_network_teachers
 
 if TYPE_CHECKING:
     from modeltoll.bench.datasets import Images
     from modeltoll.records import Progress
 
-__all__ = ["layered_novelty_file", "teachers_file"]
+__all__ = ["layered_novelty", "teachers_file"]
 
 _TEACHERS = 250
 
 
 def teachers_file(name: str, private: Images, cache: Path, progress: Progress) -> Path:
     """The file of 250 small teachers of a data set; trained if it is missing, resuming an interrupted training."""
+    from modeltoll.leak.teachers.fit_torch import PERCEPTRON, fit_network_teachers  # noqa: PLC0415  torch is an extra
+
     path = cache / f"teachers-{name}.npz"
     if not path.is_file():
         flat, parts = private.x.reshape(len(private.x), -1), cache / f"teachers-{name}.parts"
@@ -32,11 +34,15 @@ def teachers_file(name: str, private: Images, cache: Path, progress: Progress) -
     return path
 
 
-def layered_novelty_file(name: str, private: Images, cache: Path) -> Path:
-    """The file of a data set's layered novelty with the usual kinds; its networks are trained if the file is missing."""
+def layered_novelty(name: str, private: Images, cache: Path, *, codes: bool = False) -> LayeredNovelty:
+    """A data set's layered novelty, with the usual kinds; its networks are trained if its file is missing.
+
+    ``codes``: the images are whole codes, which have no kinds and a small network.
+    """
     path = cache / f"novelty-{name}.npz"
     if not path.is_file():
         shape = image_shape(private)
-        data = PrivateData(private_rows(private.x, shape), private.y)
-        fit_novelty(data, NoveltyPlan(parse_kinds(usual_kinds(shape)))).measure.save(path)
-    return path
+        data = PrivateData(private_rows(private.x, shape, codes=codes), private.y)
+        kinds = NO_KINDS if codes else usual_kinds(shape)
+        fit_novelty(data, NoveltyPlan(parse_kinds(kinds), network=SMALL if codes else None)).measure.save(path)
+    return LayeredNovelty.load(path)

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["ARCHITECTURES", "MnistNet", "Network", "ResNet34", "ResidualNet", "as_channels"]
+__all__ = ["ARCHITECTURES", "ByteNet", "MnistNet", "Network", "ResNet34", "ResidualNet", "as_channels"]
+
+_BYTE_CODES, _FIRST_PATCHES = 257, 4
 
 
 class Network(nn.Module):
@@ -140,6 +142,39 @@ class ResNet34(Network):
         for stage in self.body:
             outputs.append(stage(outputs[-1]))
         return [*outputs, outputs[-1].mean(dim=(2, 3))]
+
+    def head(self, features: Tensor) -> Tensor:
+        """The last layer."""
+        return self.last(features)
+
+
+class ByteNet(Network):
+    """A small network for rows of byte codes, divided by 256, as images (n, 1, 1, d): a student only.
+
+    Codes are embedded and read in patches of 16; the features are made of the first patches, which hold a file's signature,
+    and of the largest values in both halves.
+    """
+
+    def __init__(self, classes: int = 10, width: int = 64) -> None:
+        super().__init__(1)
+        self.embedding = nn.Embedding(_BYTE_CODES, 16)
+        self.patches = nn.Conv1d(16, width, 16, stride=8, padding=4)
+        self.mix = nn.Conv1d(width, width, 3, padding=1)
+        self.norm = nn.BatchNorm1d(width)
+        self.hidden = nn.Linear((_FIRST_PATCHES + 2) * width, 3 * width)
+        self.last = nn.Linear(3 * width, classes)
+
+    def set_scale(self, images: Tensor) -> None:
+        """Codes have no scale."""
+
+    def stages(self, images: Tensor) -> list[Tensor]:
+        """The features."""
+        codes = (images.flatten(1) * (_BYTE_CODES - 1)).round().long()
+        patches = functional.relu(self.patches(self.embedding(codes).transpose(1, 2)))
+        mixed = functional.relu(self.norm(self.mix(patches)))
+        halves = functional.adaptive_max_pool1d(mixed, 2).flatten(1)
+        first = functional.pad(patches, (0, _FIRST_PATCHES))[:, :, :_FIRST_PATCHES].flatten(1)
+        return [functional.relu(self.hidden(torch.cat([first, halves], dim=1)))]
 
     def head(self, features: Tensor) -> Tensor:
         """The last layer."""

@@ -1,0 +1,91 @@
+"""What the suites share: the tolls that they compare, and the experiments of one data set and seed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from modeltoll.bench.defences.registry import NO_DEFENCE
+from modeltoll.bench.evasions.registry import NO_EVASION
+from modeltoll.bench.experiment import HONEST, Experiment
+from modeltoll.bench.targets import MAGIKA
+from modeltoll.bench.toll_schemes import (
+    CALIBRATED,
+    CONFORMAL,
+    DEFAULT_MEASURES,
+    NO_TOLL,
+    PUBLISHED,
+    UNKNOWN_STRANGERS,
+    WITHOUT_KINDS,
+)
+
+__all__ = [
+    "ALL_TRAFFIC",
+    "FREE",
+    "OTHER_TOLLS",
+    "OUR_TOLL",
+    "ExperimentFrame",
+    "TollChoice",
+    "informative_toll",
+    "most_informative_measure",
+    "published_toll",
+]
+
+TollChoice = tuple[str, str]  # the names of a toll and of the measures it prices
+
+OUR_TOLL: TollChoice = (CONFORMAL, DEFAULT_MEASURES)
+ALL_TRAFFIC: TollChoice = (WITHOUT_KINDS, DEFAULT_MEASURES)
+OTHER_TOLLS = tuple((toll, DEFAULT_MEASURES) for toll in (UNKNOWN_STRANGERS, CALIBRATED, WITHOUT_KINDS))
+FREE: TollChoice = (NO_TOLL, "")
+_WITHOUT_TEACHERS = ("digits", "cells")  # here the published tariff prices the entropy
+_WITHOUT_PATE_SIGNAL = ("cifar10", MAGIKA)  # teachers of few rows agree on nothing: every answer has the same PATE cost
+
+
+def published_toll(dataset: str) -> TollChoice:
+    """The published toll on the measure of the paper's Table 2."""
+    return (PUBLISHED, "entropy" if dataset in _WITHOUT_TEACHERS else "pate-eps")
+
+
+def most_informative_measure(dataset: str) -> str:
+    """The measure that tells callers apart: PATE's as in the paper's Table 2, else pkNN's as in Table 3."""
+    return "pknn-eps" if dataset in _WITHOUT_PATE_SIGNAL else published_toll(dataset)[1]
+
+
+def informative_toll(dataset: str) -> TollChoice:
+    """The published toll on that measure."""
+    return (PUBLISHED, most_informative_measure(dataset))
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentFrame:
+    """What all experiments of one data set and seed of a suite share."""
+
+    suite: str
+    dataset: str
+    profile: str
+    seed: int
+    queries: int
+    defences: tuple[str, ...]
+
+    def attack(
+        self, attack: str, tariff: TollChoice, evasion: str = NO_EVASION, defence: str = NO_DEFENCE
+    ) -> Experiment:
+        toll, measure = tariff
+        return Experiment(
+            self.suite, self.dataset, attack, evasion, defence, toll, measure, self.profile, self.seed, self.queries
+        )
+
+    def honest(self, workload: str, tariff: TollChoice) -> Experiment:
+        toll, measure = tariff
+        return Experiment(
+            self.suite,
+            self.dataset,
+            HONEST,
+            NO_EVASION,
+            NO_DEFENCE,
+            toll,
+            measure,
+            self.profile,
+            self.seed,
+            0,
+            workload,
+        )
