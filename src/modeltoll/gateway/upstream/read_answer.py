@@ -6,13 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from modeltoll import wire
-<<<<<<< HEAD
 from modeltoll.decompression import coding_of, inflated_chunks
-from modeltoll.errors import AnswerError, AnswerTooLarge
-=======
 from modeltoll.errors import AnswerTooLarge, AnswerUnusable
-from modeltoll.gateway.decompression import coding_of, inflated_chunks
->>>>>>> a312fff5da4c7466bceed51c2cb14bc14c2cf9da
 from modeltoll.gateway.upstream.answer_headers import passed_headers
 from modeltoll.gateway.upstream.upstream import AnswerStream
 
