@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from modeltoll.cli.bench_options import USUAL_CACHE, Cache, DataFolder, RunOptions
+from modeltoll.cli.option_records import takes_options
 from modeltoll.cli.terminal import (
     JsonFile,
     note,
@@ -41,79 +43,11 @@ bench_commands = typer.Typer(
 )
 commands.add_typer(bench_commands, name="bench")
 
-_DataFolder = Annotated[Path | None, typer.Option(help="Folder of the data sets; by default $MODELTOLL_DATA.")]
-_Cache = Annotated[Path, typer.Option(help="Folder that caches trained victims and extraction runs.")]
-_USUAL_CACHE = Path("build/bench")
-
 
 @bench_commands.command(epilog="Example: modeltoll bench run quick -o results/bench")
 @with_exit_codes
-def run(  # noqa: PLR0913  each is a choice of the operator's
-    names: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="SUITE...",
-            help="Suites to run: table2, table3, evasions, strangers, honest, trade-off, defences, magika, quick.",
-        ),
-    ],
-    *,
-    folder: Annotated[
-        Path,
-        typer.Option(
-            "--out",
-            "-o",
-            help="Folder for the results, one file each; experiments with a result there are not run again.",
-        ),
-    ],
-    data_dir: _DataFolder = None,
-    cache: _Cache = _USUAL_CACHE,
-    dataset: Annotated[list[str] | None, typer.Option(help="Run only this data set; may be repeated.")] = None,
-    attack: Annotated[list[str] | None, typer.Option(help="Run only this attack; may be repeated.")] = None,
-    defence: Annotated[
-        list[str] | None, typer.Option(help="Run only this defence, in suites that compare them; may be repeated.")
-    ] = None,
-    foreign: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME|FILE.npz|FOLDER",
-            help="Source of out-of-distribution images: a data set, 'noise', an .npz file or a folder; by default the suite's own.",
-        ),
-    ] = "",
-    profile: Annotated[
-        str | None,
-        typer.Option(
-            help="Parameters of attacks: full (the paper's), quick, or no-clones (the same queries as full, and no clone is trained); by default the suite's own."
-        ),
-    ] = None,
-    queries: Annotated[
-        int | None, typer.Option(min=1, help="Query budget of each attack, in rows; by default the suite's own.")
-    ] = None,
-    seeds: Annotated[
-        int, typer.Option(min=1, help="Number of seeds per experiment; slow extraction runs use one.")
-    ] = 3,
-    jobs: Annotated[int, typer.Option(min=1, help="Number of processes.")] = 1,
-    ray: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ADDRESS", help="Run on the Ray cluster at this address; 'local' starts one on this machine."
-        ),
-    ] = None,
-    times: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="File of 'bench times': how long a row and its measures take; by default as measured when a data set was prepared.",
-        ),
-    ] = None,
-    live: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            help="Also send this many rows of each extraction run through a real gateway, which takes about a minute each; 0: none.",
-        ),
-    ] = 0,
-    json_file: JsonFile = None,
-) -> None:
+@takes_options
+def run(options: RunOptions) -> None:
     """Run suites of experiments and print the results.
 
     An interrupted run continues where it stopped. Suites share victims and extraction runs through the cache.
@@ -125,19 +59,30 @@ def run(  # noqa: PLR0913  each is a choice of the operator's
         from modeltoll.bench.experiment import result_origin  # noqa: PLC0415
         from modeltoll.bench.prepared_target import Workspace  # noqa: PLC0415
         from modeltoll.bench.runner import RunSettings, pending_jobs  # noqa: PLC0415
-    if profile is not None and profile not in PROFILES:
-        raise SettingsError([f"--profile: there is no {profile!r}; there are: {', '.join(PROFILES)}"])
-    options = suites.SuiteOptions(
-        tuple(dataset or ()), tuple(attack or ()), profile, seeds, queries, foreign, tuple(defence or ())
+    if options.profile is not None and options.profile not in PROFILES:
+        raise SettingsError([f"--profile: there is no {options.profile!r}; there are: {', '.join(PROFILES)}"])
+    chosen = suites.SuiteOptions(
+        tuple(options.dataset or ()),
+        tuple(options.attack or ()),
+        options.profile,
+        options.seeds,
+        options.queries,
+        options.foreign,
+        tuple(options.defence or ()),
     )
-    planned = [experiment for name in names for experiment in suites.plan_experiments(name, options)]
-    jobs_left = pending_jobs(planned, folder, live=live > 0)
+    planned = [experiment for name in options.names for experiment in suites.plan_experiments(name, chosen)]
+    jobs_left = pending_jobs(planned, options.folder, live=options.live > 0)
     left = sum(len(job.experiments) for job in jobs_left)
-    message = f"{', '.join(names)}: {len(planned)} experiments, {len(planned) - left} of them done before"
+    message = f"{', '.join(options.names)}: {len(planned)} experiments, {len(planned) - left} of them done before"
     note.print(message, soft_wrap=True)
-    run_settings = RunSettings(Workspace(data_dir, cache, times=times), folder, result_origin(_command()), live=live)
-    failed = _run_jobs(jobs_left, run_settings, jobs, ray)
-    _show(planned, folder, json_file)
+    run_settings = RunSettings(
+        Workspace(options.data_dir, options.cache, times=options.times),
+        options.folder,
+        result_origin(_command()),
+        live=options.live,
+    )
+    failed = _run_jobs(jobs_left, run_settings, options.jobs, options.ray)
+    _show(planned, options.folder, options.json_file)
     if failed:
         raise ModeltollError(
             f"{failed} of {len(jobs_left)} jobs failed; finished results are kept, and the same command runs the others"
@@ -150,8 +95,8 @@ def times(
     names: Annotated[list[str], typer.Argument(metavar="DATASET...", help="Data sets to time a row of.")],
     *,
     path: Annotated[Path, typer.Option("--out", "-o", help="File for the times; 'bench run --times' reads it.")],
-    data_dir: _DataFolder = None,
-    cache: _Cache = _USUAL_CACHE,
+    data_dir: DataFolder = None,
+    cache: Cache = USUAL_CACHE,
     repeats: Annotated[int, typer.Option(min=1, help="How often each row is timed; its least time counts.")] = 20,
 ) -> None:
     """Measure what a row and its leak measures take on one core of this machine, on which no other load should run."""
