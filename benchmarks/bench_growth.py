@@ -1,7 +1,7 @@
 """How the gate's cost of a request grows: with accounts in the ledger, rows, private points and kinds of honest callers.
 
     python benchmarks/bench_growth.py [--parts accounts rows points kinds] [--requests 1000] [--most-accounts 1000000]
-        [--most-on-servers 100000] [--json FILE] [--figures FOLDER]
+        [--most-on-servers 100000] [--most-seconds 20] [--json FILE] [--figures FOLDER]
 
 One gate in this process, with prepared answers of a model server, as in ``profile_gateway.py``. Each point is of ``--requests``
 requests, fewer where they take long, of one row each unless it is about rows. ``wall_us``: the median time of a request.
@@ -53,20 +53,20 @@ POINTS = (1_000, 10_000, 100_000, 1_000_000)
 KINDS = (1, 2, 4, 8, 16, 32, 64)
 LIMITS = {"rows": max(ROWS), "body_mib": 16}
 FIFTHS, WARM_UP = 5, 50
-MOST_SECONDS = 20.0  # of one point; it has fewer requests where that is reached
 FILLING = 64  # accounts that are made at once
 ACCEPT = wire.Accept(receipts=True)
 STRANGE = 5  # every so manieth row of the caller who is not honest
 
 
-async def timed(send, requests):
+async def timed(send, given):
     """Median wall time and least processor time of awaiting ``send()``, in microseconds."""
-    for _ in range(min(WARM_UP, requests)):
-        await send()
-    walls, fifths, end = [], [], time.perf_counter() + MOST_SECONDS
+    walls, fifths, end = [], [], time.perf_counter() + given.most_seconds
+    for _ in range(min(WARM_UP, given.requests)):
+        if time.perf_counter() < end - 0.9 * given.most_seconds:
+            await send()
     for _ in range(FIFTHS):
         begin, count = time.process_time(), 0
-        while count < max(1, requests // FIFTHS) and time.perf_counter() < end:
+        while count < max(1, given.requests // FIFTHS) and (not walls or time.perf_counter() < end):
             at = time.perf_counter()
             await send()
             walls.append(time.perf_counter() - at)
@@ -163,7 +163,7 @@ async def accounts_part(store, settings, given):
             begin = time.perf_counter()
             await fill(ledger, gate, known, count)
             took, known = time.perf_counter() - begin, count
-            line = await timed(sender(gate, body, partial(any_caller, count, rng)), given.requests)
+            line = await timed(sender(gate, body, partial(any_caller, count, rng)), given)
             begin = time.perf_counter()
             await ledger.largest(20)
             line |= {"largest_ms": round(1e3 * (time.perf_counter() - begin), 2), "filling_seconds": round(took, 1)}
@@ -191,7 +191,7 @@ async def rows_part(settings, rows, given):
         [body() for _ in range(max(2, 200 // rows))]
     )  # making them takes as long as reading them
     async with opened(settings, answers) as (gate, _):
-        line = await timed(sender(gate, lambda: next(prepared), lambda: Caller("key:bench")), given.requests)
+        line = await timed(sender(gate, lambda: next(prepared), lambda: Caller("key:bench")), given)
     return {"rows": rows, **line, "cpu_us_per_row": round(line["cpu_us"] / rows, 2)}
 
 
@@ -232,7 +232,7 @@ def points(given):
             async def send(measure=measure, turns=turns):
                 measure.measure(next(turns))
 
-            lines.append({"measure": measure.name, "points": count, **run(timed(send, given.requests))})
+            lines.append({"measure": measure.name, "points": count, **run(timed(send, given))})
             print(lines[-1], file=sys.stderr)
     return lines
 
@@ -245,7 +245,7 @@ async def kinds_part(settings, answers, strange, given):
     for name, own in (("honest", answers), ("suspicious", mixed)):
         async with opened(settings, own) as (gate, _):
             send = sender(gate, body, partial(Caller, f"key:{name}"))
-            lines.append({"caller": name, **await timed(send, given.requests)})
+            lines.append({"caller": name, **await timed(send, given)})
     return lines
 
 
@@ -278,7 +278,7 @@ def bench(given):
     stores = "" if given.stores == list(STORES) else f" --stores {' '.join(given.stores)}"
     command = (
         f"python benchmarks/bench_growth.py --parts {' '.join(given.parts)}{stores} --requests {given.requests} "
-        f"--most-accounts {given.most_accounts} --most-on-servers {given.most_on_servers}"
+        f"--most-seconds {given.most_seconds:g} --most-accounts {given.most_accounts} --most-on-servers {given.most_on_servers}"
     )
     return {"command": command, **begin, **{part: measure[part](given) for part in given.parts}}
 
@@ -301,6 +301,9 @@ def main():
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--stores", nargs="+", choices=STORES, default=list(STORES))
     parser.add_argument("--requests", type=int, default=1000)
+    parser.add_argument(
+        "--most-seconds", type=float, default=20.0, help="of one point, after which it has fewer requests"
+    )
     parser.add_argument("--most-accounts", type=int, default=max(ACCOUNTS))
     parser.add_argument("--most-on-servers", type=int, default=100_000, help="accounts on PostgreSQL and Valkey")
     parser.add_argument("--folder", help="folder of the SQLite files; default: a temporary folder")

@@ -102,10 +102,13 @@ def write_settings(folder, kind, stub_port, uploads):
     numbers_model = model | {"inputs": [{"name": "x"}]}
     document["models"] |= {UPLOAD: numbers_model, TEXTS: numbers_model}
     document["callers"]["keys"] += [
-        {"name": f"upload {number}", "sha256": hash_key(key_of(number))} for number in range(uploads)
+        {"name": f"upload-{number}", "sha256": hash_key(key_of(number))} for number in range(uploads)
     ]
     if kind == "admission":
-        del document["callers"]["credit"]
+        document["callers"]["credit"] = {
+            "seconds": 0.01,
+            "units": 100,
+        }  # less than the rows of an upload, more than the others'
     for name in (UPLOAD, TEXTS):
         tariff = json.loads((folder / model["tariff"]).read_text())
         (folder / f"{name}.tariff.json").write_text(json.dumps(tariff | {"model": name}))

@@ -196,13 +196,16 @@ def running(command, ready, environment=None, output=None):
     """Run a process while the block lasts; the block begins when the URL ``ready`` answers. ``output``: a file for what it says."""
     process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
     try:
-        for _ in range(2400):  # two minutes
-            with contextlib.suppress(httpx.TransportError):
-                httpx.get(ready, timeout=2.0)
-                break
-            time.sleep(0.05)
-        else:
-            raise SystemExit(f"{ready} does not answer")
+        with httpx.Client(timeout=2.0) as client:
+            for _ in range(2400):  # two minutes
+                if process.poll() is not None:
+                    raise SystemExit(f"{' '.join(map(str, command))} ended with {process.returncode}")
+                with contextlib.suppress(httpx.TransportError):
+                    client.get(ready)
+                    break
+                time.sleep(0.05)
+            else:
+                raise SystemExit(f"{ready} does not answer")
         yield process
     finally:
         process.terminate()

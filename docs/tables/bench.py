@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from modeltoll.bench.evasions.fillers import FILLERS
 from modeltoll.bench.evasions.registry import NO_EVASION
 from modeltoll.bench.report.aggregate import Results
+from modeltoll.bench.report.files import file_callers, file_clones, file_disguises, file_thieves
 from modeltoll.bench.report.kinds import KINDS_SINCE, honest_kinds, strangers, trade_off
 from modeltoll.bench.report.model import Section
 from modeltoll.bench.report.paper import TABLE_2
@@ -23,6 +24,7 @@ __all__ = [
     "bench_accounts",
     "bench_defences",
     "bench_evasions",
+    "bench_files",
     "bench_fillers",
     "bench_honest",
     "bench_kinds",
@@ -161,6 +163,17 @@ def bench_strangers(dataset: str) -> str:
 def bench_trade_off(dataset: str) -> str:
     """The worst honest kind beside each thief, over rho and the declared kinds."""
     return _with_kinds("trade-off", dataset, trade_off, "data set")
+
+
+def bench_files(part: str) -> str:
+    """The model of file types: its honest ``callers``, ``thieves``, thieves in ``disguises``, and ``clones``."""
+    sections = {
+        "callers": file_callers,
+        "thieves": file_thieves,
+        "disguises": file_disguises,
+        "clones": file_clones,
+    }
+    return _with_kinds("magika", "magika", sections[part])
 
 
 def _with_kinds(suite: str, dataset: str, section: Callable[[Results], Section | None], *left_out: str) -> str:

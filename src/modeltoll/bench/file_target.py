@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modeltoll.bench.data_split import DataSplit
+from modeltoll.bench.data_split import DataSplit, with_brightness_labels
 from modeltoll.bench.datasets import Images
 from modeltoll.bench.datasets.file_set import FAMILIES, OTHER_PACKAGES, foreign_files, load_file_set
 from modeltoll.bench.honest.file_callers import DECLARED_CALLERS, UNDECLARED_CALLERS
@@ -19,11 +19,14 @@ from modeltoll.bench.victims.measure_files import layered_novelty
 if TYPE_CHECKING:
     from modeltoll.bench.datasets.file_rows import CodeRows
     from modeltoll.bench.datasets.file_set import FileRows, FileSet
+    from modeltoll.bench.leak_measures import Measures
     from modeltoll.bench.prepared_target import Workspace
     from modeltoll.leak.layered_novelty import LayeredNovelty
     from modeltoll.records import Evidence, Floats, Progress
 
 __all__ = ["prepare_files"]
+
+_CALLERS = {**DECLARED_CALLERS, **UNDECLARED_CALLERS}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,8 +39,29 @@ class _NoveltyOfCodes:
 
     def measure(self, evidence: Evidence) -> Floats:
         """As ``LeakMeasure.measure``."""
-        assert evidence.inputs is not None  # measure_all gives them
-        return self.codes.measure(replace(evidence, inputs=evidence.inputs * CODES))
+        inputs = None if evidence.inputs is None else evidence.inputs * CODES
+        return self.codes.measure(replace(evidence, inputs=inputs))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _FilesAndModel:
+    """What does not depend on the thief."""
+
+    files: FileSet
+    victim: FileTypeVictim
+    private: Images
+    leak_measures: Measures
+
+
+@lru_cache(maxsize=1)
+def _files_and_model(data: Path | None, cache: Path) -> _FilesAndModel:
+    model = load_file_type_model()
+    files = load_file_set(data, _CALLERS, model.endings, cache)
+    victim, values = FileTypeVictim(model), _values(files.private.rows)
+    private = Images(values, victim.scores(values).argmax(axis=1))
+    codes = Images(values * CODES, private.y)
+    novelty = _NoveltyOfCodes(layered_novelty(f"files-{files.digest}", codes, cache, codes=True))
+    return _FilesAndModel(files, victim, private, standard_measures(victim, private, novelty, None))
 
 
 def prepare_files(workspace: Workspace, progress: Progress) -> PreparedTarget:
@@ -46,31 +70,17 @@ def prepare_files(workspace: Workspace, progress: Progress) -> PreparedTarget:
     The private data are files as the model labels them: those that it was trained on are not public.
     """
     del progress
-    model = load_file_type_model()
-    callers = {**DECLARED_CALLERS, **UNDECLARED_CALLERS}
-    files = load_file_set(workspace.data, callers, model.endings, workspace.cache)
-    victim = FileTypeVictim(model)
-    values = _values(files.private.rows)
-    private = Images(values, victim.scores(values).argmax(axis=1))
-    codes = Images(values * CODES, private.y)
-    novelty = _NoveltyOfCodes(layered_novelty(f"files-{files.digest}", codes, workspace.cache, codes=True))
+    common = _files_and_model(workspace.data, workspace.cache)
+    files = common.files
     foreign, unseen = _foreign(files, workspace.foreign)
-    labels = victim.scores(foreign).argmax(axis=1)
-    data_split = DataSplit(
-        private,
-        _images(files.calibration),
-        _images(files.honest),
-        _values(files.own.rows),
-        Images(foreign, labels),
-        unseen,
-    )
+    calibration, honest, own = _images(files.calibration), _images(files.honest), _values(files.own.rows)
     return PreparedTarget(
-        data_split,
-        victim,
-        standard_measures(victim, private, novelty, None),
-        len(model.classes_),
+        DataSplit(common.private, calibration, honest, own, with_brightness_labels(foreign), unseen),
+        common.victim,
+        common.leak_measures,
+        len(common.victim.model.classes_),
         lambda: {family: _values(files.known[family]) for family in FAMILIES},
-        {name: _caller(files, name) for name in callers if len(files.kept_back[name].rows)},
+        {name: _caller(files, name) for name in _CALLERS if len(files.kept_back[name].rows)},
     )
 
 
@@ -92,5 +102,7 @@ def _images(part: FileRows) -> Images:
 
 
 def _caller(files: FileSet, name: str) -> HonestCaller:
-    logged = partial(_values, files.logged[name].rows) if name in DECLARED_CALLERS else None
-    return HonestCaller(partial(_images, files.kept_back[name]), logged)
+    """A caller; it is declared if it is to be and the operator logged any of its files."""
+    rows = files.logged[name].rows
+    declared = name in DECLARED_CALLERS and len(rows)
+    return HonestCaller(partial(_images, files.kept_back[name]), partial(_values, rows) if declared else None)

@@ -34,6 +34,7 @@ GATE_SECONDS = 1.03e-3  # own_p50_ms of results/benchmarks/bench_gateway.json, w
 _FORMAT = 1  # of the files
 _TIMED, _REPEATS = 100, 5  # rows, and how often each is timed
 _BATCH, _BATCHES = 1000, 3
+_LONG = 10.0  # seconds of one repeat, after which there is no further one
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +82,18 @@ def _seconds(call: Callable[[Floats], object], images: Floats, batch_rows: int, 
     """The median processor time of a call per row, over batches of ``batch_rows`` rows, each its least over the repeats.
 
     A repeat goes through all batches before the next one, so that a time of high load does not fall on all repeats of one.
+    Calls that take long are repeated less often.
     """
     batches = [images[start : start + batch_rows] for start in range(0, len(images), batch_rows)]
     least = [math.inf] * len(batches)
     for _ in range(repeats):
+        started = time.process_time()
         for place, batch in enumerate(batches):
             begin = time.process_time()
             call(batch)
             least[place] = min(least[place], (time.process_time() - begin) / len(batch))
+        if time.process_time() - started > _LONG:
+            break
     return statistics.median(least)
 
 

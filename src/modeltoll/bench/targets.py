@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modeltoll.bench import datasets
-from modeltoll.bench.data_split import DataSplit, SplitSizes, mirrored, shifted, split_images
+from modeltoll.bench.data_split import DataSplit, SplitSizes, mirrored, shifted, split_images, with_brightness_labels
 from modeltoll.bench.datasets import DataError, Images
 from modeltoll.bench.datasets.file_set import OTHER_PACKAGES
 from modeltoll.bench.datasets.foreign import NOISE
@@ -32,7 +32,6 @@ MAGIKA = "magika"
 TINY_IMAGENET, PATCHES, SHUFFLED = "tiny-imagenet", "photograph patches", "shuffled columns"
 _FAMILIES = (TINY_IMAGENET, "emnist", "mnist", "fashion", "cifar10", NOISE)  # of strangers
 _TREES = 150
-_TENTHS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +104,6 @@ def _published(name: str, augment: Callable[[Floats], Floats]) -> Callable[[Work
     return prepare
 
 
-def _with_brightness_labels(images: Floats) -> Images:
-    """Images with labels made of their brightness: 0 for the darkest tenth, 9 for the brightest."""
-    ranks = images.reshape(len(images), -1).mean(axis=1).argsort().argsort()
-    return Images(images, ranks * _TENTHS // len(images))
-
-
 def _digits(workspace: Workspace, progress: Progress) -> PreparedTarget:
     """The 8 x 8 digits of scikit-learn with a random forest; foreign images are patches of its two photographs."""
     del progress
@@ -118,7 +111,7 @@ def _digits(workspace: Workspace, progress: Progress) -> PreparedTarget:
     images = datasets.digits()
     private, unseen = np.split(rng.permutation(len(images.x)), [700])
     calibration, own, honest = split_images(Images(images.x[unseen], images.y[unseen]), SplitSizes(450, 400, 200), rng)
-    usual = lambda: _with_brightness_labels(datasets.photograph_patches(2200, images.x.shape[1], rng))  # noqa: E731
+    usual = lambda: with_brightness_labels(datasets.photograph_patches(2200, images.x.shape[1], rng))  # noqa: E731
     shape = images.x.shape[1:]
     noise = _strangers((NOISE,), lambda: workspace.folder, shape, 200, rng)
     source = workspace.source(usual)
@@ -138,7 +131,7 @@ def _cells(workspace: Workspace, progress: Progress) -> PreparedTarget:
     known = Images(table.x[private], table.y[private])
     if workspace.foreign:
         raise DataError("cells: a table has no other source of foreign rows; leave out --foreign")
-    mixed = _with_brightness_labels(np.stack([rng.choice(column, 1200) for column in known.x[:, 0].T], axis=1)[:, None])
+    mixed = with_brightness_labels(np.stack([rng.choice(column, 1200) for column in known.x[:, 0].T], axis=1)[:, None])
     foreign, unseen_foreign = _split_foreign(mixed, known.x.shape[1:], 200, rng)
     data_split = DataSplit(known, calibration, honest, own.x, foreign, unseen_foreign)
     return _forest_target(data_split, {SHUFFLED: unseen_foreign, NOISE: rng.random(unseen_foreign.shape)})
@@ -167,7 +160,7 @@ TARGETS: Mapping[str, Target] = {
         Target("digits", 300, None, "measured on this machine", "kernel", 16, _digits, foreign=PATCHES),
         Target("cells", 80, None, "measured on this machine", "kernel", 255, _cells, TABLE_KINDS, SHUFFLED),
         Target(
-            MAGIKA, 5000, None, "measured on this machine", "bytenet", CODES, _files, NO_KINDS, foreign=OTHER_PACKAGES
+            MAGIKA, 3000, None, "measured on this machine", "bytenet", CODES, _files, NO_KINDS, foreign=OTHER_PACKAGES
         ),
         Target("mnist", 10_000, 0.214 / 64, _TABLE_5, "mnistnet", 255, _published("mnist", shifted)),
         Target("fashion", 10_000, 0.214 / 64, f"{_TABLE_5} (MNIST's)", "mnistnet", 255, _published("fashion", shifted)),

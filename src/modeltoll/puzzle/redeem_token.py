@@ -11,7 +11,7 @@ and checked by hashing.
 from __future__ import annotations
 
 import json
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from hashlib import sha256
 from hmac import compare_digest
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -39,6 +39,7 @@ _KEY_ID_BYTES = 4
 _HEAD_BYTES = 1 + _KEY_ID_BYTES
 _LENGTH_BYTES = 4  # of the head's length, big-endian
 _TOKEN_LABEL = b"modeltoll token v2"
+_compact = json.JSONEncoder(separators=(",", ":"))
 _SKEW_SECONDS = 60.0  # between the clocks of two gateways
 # One message for all reasons, so that a refusal tells a forger nothing.
 REFUSED = "the token is not valid here, or its puzzle is not solved"
@@ -182,9 +183,10 @@ def _pack(claim: RedeemClaim) -> bytes:
     if claim.admission is not None:
         head["admission"] = claim.admission
     if claim.receipt is not None:
-        identity, *numbers = astuple(claim.receipt)
-        head["receipt"] = [identity.hex(), *numbers]
-    encoded = json.dumps(head, separators=(",", ":")).encode()
+        receipt = claim.receipt
+        numbers = receipt.expires, receipt.unsettled, receipt.rows, receipt.prepaid, receipt.new_account
+        head["receipt"] = [receipt.identity.hex(), *numbers]
+    encoded = _compact.encode(head).encode()
     return len(encoded).to_bytes(_LENGTH_BYTES, "big") + encoded + claim.answer.body
 
 

@@ -163,7 +163,7 @@ def test_the_registry_needs_no_torch():
 
 
 def test_an_unknown_student_is_refused_with_the_known_ones():
-    with pytest.raises(SettingsError, match="known: kernel, mnistnet, residual"):
+    with pytest.raises(SettingsError, match="known: bytenet, kernel, mnistnet, residual, trees"):
         student_factory("perceptron", 10)
     assert student_factory("kernel", 4) == KernelCloneFactory(4)
     assert Standard(KernelCloneFactory(4)).student_factory.classes == 4

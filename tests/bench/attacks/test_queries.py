@@ -56,7 +56,13 @@ def test_random_attacks_query_images_of_their_pool_once_each(attack, source, wor
 
 def test_attacks_with_fixed_queries_ask_the_same_rows_whether_or_not_a_clone_is_trained(world):
     fixed = [spec for name in ATTACKS.built_in if (spec := ATTACKS.find(name)).fixed_queries]
-    assert {spec.name for spec in fixed} == {"standard", "copycat", "knockoff-random"}
+    assert {spec.name for spec in fixed} == {
+        "standard",
+        "copycat",
+        "knockoff-random",
+        "standard-trees",
+        "copycat-trees",
+    }
     for spec in fixed:
         asked = []
         for factory in (STUDENT_FACTORY, UntrainedStudents()):

@@ -1,7 +1,7 @@
 """Real files as inputs of a model of file types.
 
-A row holds 2,048 codes, as ``magika`` reads a file: the first and the last 1,024 bytes without white space at the ends, and
-256 where there are none. No two rows of one finder are alike.
+A row holds 2,048 codes, as ``magika`` reads a file: the first 1,024 bytes after white space at the beginning, the last 1,024
+before white space at the end, and 256 where there are none. No two rows of one finder are alike.
 """
 
 from __future__ import annotations
@@ -75,8 +75,7 @@ def _binary_name(ending: str) -> bool:
 
 def codes_of(data: bytes) -> CodeRows | None:
     """The row (2048,) of a file's bytes; None where too few are left."""
-    head, tail = data[:_BLOCK], data[-_BLOCK:]
-    head, tail = (data.strip(),) * 2 if len(data) <= _BLOCK else (head.lstrip(), tail.rstrip())
+    head, tail = data[:_BLOCK].lstrip(), data[-_BLOCK:].rstrip()
     if min(len(head), len(tail)) < _SHORTEST:
         return None
     row = np.full(2 * HALF, PADDING, np.uint16)

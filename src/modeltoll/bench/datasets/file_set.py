@@ -30,10 +30,14 @@ OTHER_PACKAGES = "files of other packages"
 FAMILIES = (OTHER_PACKAGES, *FILE_STRANGERS)
 _ROOTS = (Path("/usr"), Path("/opt"), Path("/etc"), Path(sys.prefix))
 _SEED = 20260101  # of the choice of files; the same in every experiment
-_PARTS = {"private": 3000, "calibration": 3000, "honest": 2000, "own": 5000, "unseen": 1000}
-_LOGGED, _KEPT_BACK = 1200, 800  # files of each caller
-_STOLEN, _KNOWN = 5000, 1000  # rows of each family of strangers: the thief's, and the operator's
-_FEWEST = 140  # different files, a hundredth of what is wanted
+_PARTS = {"private": 2500, "calibration": 2500, "honest": 1500, "own": 3000, "unseen": 1000}
+_LOGGED, _KEPT_BACK = (
+    1300,
+    700,
+)  # files of each caller; a fifth of the log is held back, and a priced kind has 1,000 rows
+_STOLEN, _KNOWN = 3000, 1000  # rows of each family of strangers: the thief's, and the operator's
+_FEWEST = 105  # different files, a hundredth of what is wanted
+_MIXED_SHARE = 0.6  # of all files, at most; the callers' come from the others
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,10 +92,10 @@ def _collected(
     roots: Sequence[Path], callers: Mapping[str, FileKind], endings: Mapping[str, int]
 ) -> dict[str, CodeRows | Integers]:
     rng = np.random.default_rng(_SEED)
-    others = Path(sysconfig.get_paths()["purelib"])
+    others = _packages()
     finder = FileFinder(roots, rng, without=(others,))
     wanted = sum(_PARTS.values())
-    mixed = finder.take(MIXED, wanted)
+    mixed = finder.take(MIXED, min(wanted, int(_MIXED_SHARE * len(finder.files))))
     if (found := len(mixed.paths)) < _FEWEST:
         raise DataError(
             f"there are only {found} different files below {', '.join(map(str, roots))}; give a folder with more: --data-dir"
@@ -113,6 +117,11 @@ def _collected(
         made = {OTHER_PACKAGES: taken.rows, **file_strangers(parts[base], count, rng)}
         arrays |= {f"{name}/{family}": rows for family, rows in made.items()}
     return arrays
+
+
+def _packages() -> Path:
+    """The folder of the running Python's packages."""
+    return Path(sysconfig.get_paths()["purelib"])
 
 
 def _read(path: Path, callers: Mapping[str, FileKind]) -> FileSet:

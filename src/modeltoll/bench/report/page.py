@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import jinja2
 from markupsafe import Markup, escape
 
-from modeltoll.bench.report import curves, kinds, tables
+from modeltoll.bench.report import curves, files, kinds, tables
 from modeltoll.bench.report.aggregate import Results
 from modeltoll.bench.report.drawing import draw_chart
 from modeltoll.errors import SettingsError
@@ -36,6 +36,10 @@ _SECTION_BUILDERS = (
     kinds.strangers,
     kinds.honest_kinds,
     kinds.trade_off,
+    files.file_callers,
+    files.file_thieves,
+    files.file_disguises,
+    files.file_clones,
     curves.honest_waits,
     tables.cost_per_accuracy_point,
     tables.defences,

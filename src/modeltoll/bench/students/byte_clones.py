@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
+from threadpoolctl import threadpool_limits
 
 from modeltoll.bench.victims.file_types import CODES
 from modeltoll.errors import ModeltollError
@@ -28,7 +29,7 @@ _LEAST = 1e-9  # a class's probability in logits
 
 
 def _codes(images: Floats) -> Integers:
-    codes: Integers = np.round(images.reshape(len(images), -1) * CODES).astype(np.int64)
+    codes: Integers = np.round(images.reshape(len(images), int(np.prod(images.shape[1:]))) * CODES).astype(np.int64)
     return codes
 
 
@@ -106,7 +107,9 @@ class ByteClone:
         if len(labels) == 1 or not self._labels:
             scores[:, labels] = 1.0 / len(labels)
         else:
-            scores[:, labels] = self._model().predict_proba(self._kind.features(_codes(images)))
+            model = self._model()
+            with threadpool_limits(1):
+                scores[:, labels] = model.predict_proba(self._kind.features(_codes(images)))
         return scores
 
     def logits(self, images: Floats) -> Floats:
@@ -126,7 +129,7 @@ class ByteClone:
 
     def _model(self) -> Any:
         if self._fitted is None:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), threadpool_limits(1):  # many small trees: threads wait for each other
                 warnings.simplefilter("ignore", ConvergenceWarning)  # the schedule says how long it trains
                 self._fitted = self._make().fit(np.concatenate(self._features), np.concatenate(self._labels))
         return self._fitted

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["CODES", "FileTypeModel", "FileTypeVictim", "load_file_type_model"]
 
 CODES = 256  # the largest code; a row of codes divided by it is an image of 0..1
-_ROWS = 100  # in one call
 _INSTALL = "pip install 'modeltoll[bench]'"
 
 
@@ -42,10 +41,12 @@ class FileTypeModel:
     digest: str
 
     def predict_proba(self, rows: CodeRows) -> Floats:
-        """Scores (n, classes) of rows (n, 2048) of codes."""
+        """Scores (n, classes) of rows (n, 2048) of codes.
+
+        One row a call: in a batch the model's scores depend on the other rows, by up to 0.006, and a batch takes no less time.
+        """
         parts = [
-            self.session.run(["target_label"], {"bytes": np.ascontiguousarray(rows[i : i + _ROWS], np.int32)})[0]
-            for i in range(0, len(rows), _ROWS)
+            self.session.run(["target_label"], {"bytes": np.ascontiguousarray(row[None], np.int32)})[0] for row in rows
         ]
         return np.concatenate([np.empty((0, len(self.classes_))), *parts])
 
@@ -101,4 +102,6 @@ class FileTypeVictim:
 
     def scores(self, images: Floats) -> Floats:
         """Probabilities (n, classes)."""
-        return self.model.predict_proba(np.round(images.reshape(len(images), -1) * CODES).astype(np.uint16))
+        return self.model.predict_proba(
+            np.round(images.reshape(len(images), self.model.n_features_in_) * CODES).astype(np.uint16)
+        )

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from modeltoll.errors import AnswerTooLarge, CallerGone, RequestError, StreamBroken, UpstreamRefused, UpstreamTimeout
+from modeltoll.errors import AnswerUnusable, CallerGone, RequestError, StreamBroken, UpstreamRefused, UpstreamTimeout
 from modeltoll.gateway.callers.quotas import DailyQuotas
 from modeltoll.gateway.core.early_measurement import EarlyMeasurement
 from modeltoll.gateway.core.ledger_steps import LedgerSteps
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["Gate"]
 
 _WORKED = (499, 504)  # statuses of a model server that has begun to work: its client hung up, or it was too slow
-_IN_VAIN = (UpstreamTimeout, CallerGone, StreamBroken, AnswerTooLarge)  # the model has worked, and nothing is released
+_IN_VAIN = (UpstreamTimeout, CallerGone, StreamBroken, AnswerUnusable)  # the model has worked, and nothing is released
 _JUDGED = (400, 404, 409, 413, 415, 422)  # statuses of a model server that has looked at the request and refuses it
 _NOTHING_RESERVED = Admission(admitted=True)
 
@@ -212,9 +212,9 @@ class Gate:
         """Ask the upstream, and measure meanwhile. Gives the reservation back where the model did not work for it.
 
         Where it has worked in vain, what was prepaid for the answer itself is given back. It has worked where the caller
-        hangs up, where it is or says that it is too slow, where it says that the caller hung up, and where its answer is too
-        large, breaks off with an error or cannot be measured. Where it has judged the request, as much as an average honest row costs
-        is not given back: a refusal may tell of the model, and must not be had for nothing without end.
+        hangs up, where it is or says that it is too slow, where it says that the caller hung up, and where its answer breaks
+        off with an error or cannot be taken, written for the caller or measured. Where it has judged the request, as much as
+        an average honest row costs is not given back: a refusal may tell of the model, and must not be had for nothing.
         """
         try:
             return await self._early_measurement.measure_during(self._upstream_steps.ask(request, parsed), parsed)

@@ -125,7 +125,7 @@ class PriceSteps:
         priced = priced if in_ledger else priced.unbilled()
         if priced.receipt is None:
             return None, mode or PREPAID, priced.adjustment
-        asked = replace(work, seconds=priced.asked)
+        asked = work if priced.asked == work.seconds else replace(work, seconds=priced.asked)
         if request.whole_price:
             payment = self._settlement.whole_price(priced, admission, in_ledger=in_ledger)
             toll = await self.admission_toll(request, asked, payment)

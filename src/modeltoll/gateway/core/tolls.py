@@ -79,8 +79,8 @@ async def answer_toll(
     runtime: GateRuntime, selector: PuzzleSelector, request: GateRequest, content: TollContent, work: Work
 ) -> Toll:
     """A toll of ``work`` for an answer. A client that keeps no receipts redeems it: redeeming settles."""
-    accept = request.accept if request.accept.receipts else replace(request.accept, mode=wire.REDEEM)
-    puzzle, mode = selector.choose(work, accept)
+    accept = request.accept
+    puzzle, mode = selector.choose(work, accept, "" if accept.receipts else wire.REDEEM)
     size = max(content.length, _slow_bytes(puzzle, work))
     return await off_loop_by_size(size, _answer_toll, runtime, request, content, work, (puzzle, mode))
 
@@ -121,7 +121,7 @@ async def admission_toll(
 
     ``payment``: what the redeemed token counts for.
     """
-    puzzle, mode = selector.choose(work, replace(request.accept, mode=wire.REDEEM))
+    puzzle, mode = selector.choose(work, request.accept, wire.REDEEM)
     size = max(0 if request.by_digest else len(request.body), _slow_bytes(puzzle, work))
     return await off_loop_by_size(size, _admission_toll, runtime, request, model, (puzzle, mode), (work, payment))
 

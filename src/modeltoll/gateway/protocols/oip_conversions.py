@@ -126,13 +126,13 @@ def _raw_data(tensor: dict[str, Any], tail: BinaryTail | None) -> bytes:
     return packed(tensor["data"], tensor["datatype"], tuple(tensor["shape"]))
 
 
-def json_of_answer(body: bytes, raw: frozenset[str] | None) -> Answer:
+def json_of_answer(answer: Answer, raw: frozenset[str] | None) -> Answer:
     """The answer in JSON. ``raw``: the outputs that are written as raw bytes behind it; None: all of them.
 
     Raises:
         AnswerError: it is no answer, or JSON cannot hold it.
     """
-    read, pieces = read_answer_message(body)
+    read, pieces = read_answer_message(answer.body)
     outputs, behind = [], list[memoryview]()
     for output, piece in zip(read.outputs, pieces, strict=True):
         written: dict[str, Any] = {"name": output.name, "shape": output.shape, "datatype": output.datatype}
