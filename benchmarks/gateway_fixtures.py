@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import math
 import os
@@ -28,13 +29,16 @@ from modeltoll.gateway.settings.load import load_settings
 from modeltoll.leak.entropy import EntropyMeasure
 from modeltoll.pricing.calibration import CalibrationProvenance
 from modeltoll.pricing.calibration_file import save_calibration
-from modeltoll.pricing.fit import RowCosts, fit_calibration
+from modeltoll.pricing.fit import FitSamples, RowCosts, fit_calibration
+from modeltoll.pricing.kinds import DECLARED, KindSample
 from modeltoll.records import Evidence, Leaks
 
 MODEL, KEY = "stub", "a-key-for-the-benchmark"
 CREDIT = {"seconds": 1e6}  # the load generators pay nothing; with less they would be asked for admission tolls
 PATH = f"/v2/models/{MODEL}/infer"
+ANY_PATH = "/{path:path}"
 DIMENSIONS, CLASSES, ANSWER_COUNT = 64, 10, 4096
+KINDS, KIND_ROWS, HONEST_ROWS = 4, 1500, 4000  # declared kinds of the tariff; rows of each, and of all traffic
 PRIVATE = 60_000  # points of a pknn measure, in as many dimensions as there are classes
 
 
@@ -61,51 +65,96 @@ def request_body(rng):
 
 
 class StubModelServer(asyncio.Protocol):
-    """A minimal model server: answers each request with the next of some prepared responses."""
+    """A minimal model server: answers each request with the bytes that ``answer`` makes of its path and its body."""
 
-    responses = ()
-    position = 0
+    def __init__(self, answer):
+        self._answer, self._received = answer, bytearray()
 
     def connection_made(self, transport):
-        self.transport, self.buffer = transport, b""
+        self._transport = transport
 
     def data_received(self, data):
-        self.buffer += data
-        while (end := self.buffer.find(b"\r\n\r\n")) >= 0:
-            _, _, length = self.buffer[:end].lower().partition(b"content-length: ")
+        received = self._received
+        received += data
+        while (end := received.find(b"\r\n\r\n")) >= 0:
+            head = bytes(received[:end])
+            _, _, length = head.lower().partition(b"content-length: ")
             request_end = end + 4 + int(length.partition(b"\r\n")[0] or 0)
-            if len(self.buffer) < request_end:
+            if len(received) < request_end:
                 return
-            self.buffer = self.buffer[request_end:]
-            StubModelServer.position = (StubModelServer.position + 1) % len(StubModelServer.responses)
-            self.transport.write(StubModelServer.responses[StubModelServer.position])
+            path = head.split(b" ", 2)[1].decode()
+            self._transport.write(self._answer(path, bytes(received[end + 4 : request_end])))
+            del received[:request_end]
 
 
-async def run_stub(port):
+def response_bytes(body):
+    """An HTTP response of success that holds JSON."""
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+def row_answers():
+    """What the stub answers to requests of one row: the next of some prepared responses."""
+    responses = itertools.cycle([response_bytes(body) for body in answer_bodies()])
+    return lambda _path, _body: next(responses)
+
+
+async def run_stub(port, answer=None):
     """Serve the stub until killed."""
-    head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n"
-    StubModelServer.responses = tuple(head.format(len(body)).encode() + body for body in answer_bodies())
-    server = await asyncio.get_running_loop().create_server(StubModelServer, "127.0.0.1", port)
+    answer = answer or row_answers()
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: StubModelServer(answer), "127.0.0.1", port)
     await server.serve_forever()
 
 
+async def forwarded(upstream, request):
+    """The model server's answer to a request, as it came."""
+    answer = await upstream.predict(request.scope["path"], await request.body())
+    return Response(answer.body, status_code=answer.status, headers={"content-type": answer.content_type})
+
+
 def pass_through(upstream):
-    """An application of the same stack without a gate."""
+    """An application of the same stack without a gate. It serves every path."""
 
     async def infer(request: Request) -> Response:
-        answer = await upstream.predict(request.scope["path"], await request.body())
-        return Response(answer.body, status_code=answer.status, headers={"content-type": answer.content_type})
+        return await forwarded(upstream, request)
 
-    return Starlette(routes=[Route("/v2/models/{model}/infer", infer, methods=["POST"])])
+    return Starlette(routes=[Route(ANY_PATH, infer, methods=["POST"])])
 
 
 def run_proxy(settings, *, gated):
     """Run the gateway, or, where not ``gated``, the pass-through in its place."""
+    run_application(settings, None if gated else pass_through)
+
+
+def run_application(settings, application=None):
+    """Run a gateway; with ``application``, which is made of its upstream, that in the place of its public side."""
     loaded = load_settings(settings)
     gateway = build_gateway(loaded)
-    if not gated:
-        gateway = replace(gateway, public=pass_through(gateway.upstream))
+    if application is not None:
+        gateway = replace(gateway, public=application(gateway.upstream))
     run(loaded, gateway)
+
+
+def honest_leaks(count, seed, sharpness=1.0):
+    """Entropies of honest rows, (count, 1), with the classes that the model predicts for them."""
+    scores = random_scores(count, seed) ** sharpness
+    scores /= scores.sum(axis=1, keepdims=True)
+    values = EntropyMeasure().measure(Evidence(tuple(row.tobytes()[:8] for row in scores), scores=scores))[:, None]
+    return Leaks(("entropy",), values, scores.argmax(axis=1))
+
+
+def honest_samples(kinds):
+    """Honest rows of all traffic, with ten predicted classes, and of so many declared kinds, each less certain than the last."""
+    each = [honest_leaks(KIND_ROWS, 100 + number, 0.9 - 0.5 * number / max(kinds, 1)) for number in range(kinds)]
+    declared = [KindSample(f"kind {number}", DECLARED, leaks) for number, leaks in enumerate(each)]
+    return FitSamples(honest_leaks(HONEST_ROWS, seed=2), declared)
+
+
+def write_tariff(path, unit_ms, samples):
+    """Fit a tariff to samples and write it."""
+    costs = RowCosts(undefended_seconds=unit_ms / 1000, unit_seconds=unit_ms / 1000)
+    save_calibration(fit_calibration(MODEL, samples, costs, provenance=CalibrationProvenance("benchmark")), path)
 
 
 def write_settings(folder, name, upstream_port, unit_ms, ledger, private=False):
@@ -113,21 +162,14 @@ def write_settings(folder, name, upstream_port, unit_ms, ledger, private=False):
 
     Returns the settings file, the public port and the admin port.
     """
-    scores = random_scores(2000, seed=2)
-    evidence = Evidence(tuple(row.tobytes()[:8] for row in scores), scores=scores)
-    values = EntropyMeasure().measure(evidence)[:, None]
-    measures = [{"name": "entropy"}]
+    measures, samples = [{"name": "entropy"}], honest_samples(KINDS)
     if private:
         private_scores = random_scores(PRIVATE, seed=3)
         np.savez(folder / "private.npz", scores=private_scores, labels=private_scores.argmax(axis=1))
         measures.append({"name": "pknn", "file": "private.npz"})
-        values = np.hstack([values, values])
-    leaks = Leaks(tuple(measure["name"] for measure in measures), values)
-    costs = RowCosts(undefended_seconds=unit_ms / 1000, unit_seconds=unit_ms / 1000)
-    save_calibration(
-        fit_calibration(MODEL, leaks, costs, provenance=CalibrationProvenance("benchmark")),
-        folder / f"{name}.tariff.json",
-    )
+        values = samples.honest.values
+        samples = FitSamples(Leaks(("entropy", "pknn"), np.hstack([values, values])))
+    write_tariff(folder / f"{name}.tariff.json", unit_ms, samples)
     port, admin = free_port(), free_port()
     model = {
         "tariff": f"{name}.tariff.json",
@@ -150,17 +192,20 @@ def write_settings(folder, name, upstream_port, unit_ms, ledger, private=False):
 
 
 @contextlib.contextmanager
-def running(command, ready):
-    """Run a process while the block lasts; the block begins when the URL ``ready`` answers."""
-    process = subprocess.Popen(command)
+def running(command, ready, environment=None, output=None):
+    """Run a process while the block lasts; the block begins when the URL ``ready`` answers. ``output``: a file for what it says."""
+    process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
     try:
-        for _ in range(400):
-            with contextlib.suppress(httpx.TransportError):
-                httpx.get(ready, timeout=2.0)
-                break
-            time.sleep(0.05)
-        else:
-            raise SystemExit(f"{ready} does not answer")
+        with httpx.Client(timeout=2.0) as client:
+            for _ in range(2400):  # two minutes
+                if process.poll() is not None:
+                    raise SystemExit(f"{' '.join(map(str, command))} ended with {process.returncode}")
+                with contextlib.suppress(httpx.TransportError):
+                    client.get(ready)
+                    break
+                time.sleep(0.05)
+            else:
+                raise SystemExit(f"{ready} does not answer")
         yield process
     finally:
         process.terminate()

@@ -25,7 +25,8 @@ from rich.progress import Progress
 from typer.testing import CliRunner
 
 from modeltoll import __version__, wire
-from modeltoll.cli import app, call_proxy
+from modeltoll.cli import app, proxy
+from modeltoll.cli import call as call_command
 from modeltoll.cli.terminal import Stages
 from modeltoll.client.purse import Payment
 from modeltoll.pricing.calibration import NEW_ACCOUNT_QUERIES
@@ -147,8 +148,8 @@ def test_explain_prints_the_toll_before_and_after_payment(server):
 
 def test_what_was_paid_for_admission_is_told_from_what_was_paid_for_the_answer():
     admission, answer = (Payment(0.5, 0.25, 1, "sha256", "redeem", admission) for admission in (True, False))
-    assert call_proxy._payment_line(admission, explain=False) == "paid 0.250 s of sha256 for admission with 1 row"
-    assert call_proxy._payment_line(answer, explain=False) == "paid 0.250 s of sha256 for 1 row"
+    assert call_command._payment_line(admission, explain=False) == "paid 0.250 s of sha256 for admission with 1 row"
+    assert call_command._payment_line(answer, explain=False) == "paid 0.250 s of sha256 for 1 row"
 
 
 def test_explain_prints_a_refused_toll(server):
@@ -211,7 +212,7 @@ def test_the_proxys_default_port_is_that_of_no_known_model_server():
         11434,
         30000,
     }
-    assert int(call_proxy._PROXY_ADDRESS.rpartition(":")[2]) not in known
+    assert int(proxy._PROXY_ADDRESS.rpartition(":")[2]) not in known
 
 
 def test_the_key_comes_from_the_option_or_the_environment(server):

@@ -23,7 +23,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from pathlib import Path
 
 import aiohttp
@@ -31,6 +30,7 @@ import aiohttp
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import gateway_fixtures as fixtures
+from proxy_load import send_repeatedly
 
 from modeltoll.testing.servers import postgres_server, valkey_server
 
@@ -52,35 +52,22 @@ def url_of(server):
 
 
 async def load(url, connections, seconds):
-    """Ask for fresh rows over some connections for some seconds; latencies in ms, and statuses counted."""
-    rng, latencies, statuses = random.Random(0), [], {}
+    """Ask for fresh rows over some connections for some seconds; an outcome is the status, 0 for a broken connection."""
+    rng = random.Random(0)
     headers = {"Authorization": f"Bearer {fixtures.KEY}", "Content-Type": "application/json"}
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), headers=headers) as session:
 
-        async def caller(end):
-            while time.perf_counter() < end:
-                body = fixtures.request_body(rng)
-                begin = time.perf_counter()
-                try:
-                    async with session.post(url, data=body) as response:
-                        await response.read()
-                        status = response.status
-                except aiohttp.ClientError:
-                    status = 0
-                latencies.append(1000 * (time.perf_counter() - begin))
-                statuses[status] = statuses.get(status, 0) + 1
+        async def send():
+            try:
+                async with session.post(url, data=fixtures.request_body(rng)) as response:
+                    await response.read()
+                    return response.status
+            except aiohttp.ClientError:
+                return 0
 
-        begin = time.perf_counter()
-        await asyncio.gather(*(caller(begin + seconds) for _ in range(connections)))
-        took = time.perf_counter() - begin
-    cuts = statistics.quantiles(latencies, n=1000)
-    return {
-        "per_second": round(len(latencies) / took, 1),
-        "p50_ms": round(cuts[499], 3),
-        "p99_ms": round(cuts[989], 3),
-        "p999_ms": round(cuts[998], 3),
-        "statuses": statuses,
-    }
+        found = await send_repeatedly(send, connections, seconds)
+    times = {f"{part}_ms": round(1000 * found[part], 3) for part in ("p50", "p99", "p999")}
+    return {"per_second": round(found["per_second"], 1), **times, "statuses": found["outcomes"]}
 
 
 class MemorySampler:

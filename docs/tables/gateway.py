@@ -1,48 +1,102 @@
-"""The time of the gate on each ledger, whole and by step: results/benchmarks."""
+"""The time of the gate beside pass-throughs and neighbours, and by step: results/benchmarks."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from tables.form import read, table
 
-__all__ = ["early_measurement", "gate", "steps"]
+__all__ = ["early_measurement", "gate", "gate_beside_altcha", "gate_for_chats", "gate_over_grpc", "steps"]
+
+
+_NOT_MEASURED = "This part was not in the recorded run.\n"
+_NONE = "\N{EN DASH}"
+_LITELLM = "litellm"
+_PROXIES = {"shadow": "a gateway in shadow mode", "enforce": "a gateway that enforces", _LITELLM: "LiteLLM's proxy"}
+_CHALLENGES = {"sha256": "ALTCHA, SHA-256", "argon2id": "ALTCHA, Argon2id with 64 KiB"}
 
 
 def gate() -> str:
-    """Own time, throughput and memory beside a pass-through."""
+    """Rows over HTTP: each ledger beside the pass-through."""
     result = read("benchmarks/bench_gateway")
-    bare = {line["connections"]: line for line in result["proxies"] if line["proxy"] == "pass-through"}
-    many = max(bare)
-    rows = []
-    for line in result["ledgers"]:
-        own = {each["connections"]: each for each in result["proxies"] if each["proxy"] == line["ledger"]}
-        rows.append(
-            [
-                line["ledger"],
-                f"{line['own_p50_ms']:.2f} ms ({_range(line['own_p50_ms_range'], '.2f')})",
-                f"{line['own_p50_ms_target']} ms",
-                f"{line['own_cpu_ms']:.2f} ms",
-                f"{own[many]['per_second']:,} of {bare[many]['per_second']:,}",
-                f"{line['throughput_ratio']:.0%} ({_range(line['throughput_ratio_range'], '.0%')})",
-            ]
-        )
-    head = [
-        "ledger",
-        "own time, one connection",
-        "target",
-        "own processor time",
-        f"requests a second, {many} connections",
-        "share of the pass-through (target: 25 % on SQLite)",
-    ]
-    return table(head, rows) + (
+    return _beside(result, "rows", {}) + (
         f"\nMemory of a gateway with 60,000 private points of 10 numbers: {result['memory_mib']} MiB (target: "
-        f"{result['memory_mib_target']}).\n\n`{result['command']}`: medians, and in brackets the smallest and the largest "
-        "of the repetitions.\n"
+        f"{result['memory_mib_target']}).\n\n{_conditions(result)}"
     )
 
 
-def _range(pair: list[float], form: str) -> str:
-    low, high = pair
-    return f"{low:{form}} to {high:{form}}"
+def gate_over_grpc() -> str:
+    """Rows over gRPC, on SQLite."""
+    return _part("grpc", {})
+
+
+def gate_for_chats() -> str:
+    """Chats: gateways in both modes and LiteLLM's proxy."""
+    result, text = read("benchmarks/bench_gateway"), _part("chats", _PROXIES)
+    beside = {line["proxy"]: line[_LITELLM] for line in result["comparisons"] if _LITELLM in line}
+    if not beside:
+        return text
+    ratios = "; ".join(f"{_PROXIES[name]} {_times(line['throughput_ratio'])}" for name, line in beside.items())
+    return f"{text}\nRequests a second beside LiteLLM {result[_LITELLM]} (target: {result['litellm_target']:g} times): {ratios}.\n"
+
+
+def gate_beside_altcha() -> str:
+    """A challenge of ALTCHA before each row, in front of the pass-through."""
+    return _part("altcha", _CHALLENGES)
+
+
+def _part(service: str, names: Mapping[str, str]) -> str:
+    result = read("benchmarks/bench_gateway")
+    measured = any(line["service"] == service for line in result["proxies"])
+    return _beside(result, service, names) if measured else _NOT_MEASURED
+
+
+def _beside(result: Any, service: str, names: Mapping[str, str]) -> str:
+    """The proxies of a service, each beside the pass-through."""
+    own = {(line["proxy"], line["connections"]): line for line in result["proxies"] if line["service"] == service}
+    compared = {line["proxy"]: line for line in result["comparisons"] if line["service"] == service}
+    one, many = min(connections for _, connections in own), max(connections for _, connections in own)
+    rows = []
+    for name in dict.fromkeys(name for name, _ in own):
+        line = compared.get(name, {})
+        rows.append(
+            [
+                names.get(name, name),
+                f"{own[name, one]['p50_ms']:.2f} ms",
+                _ratio(line, "p50_ratio"),
+                f"{own[name, many]['cpu_ms']:.2f} ms",
+                _ratio(line, "cpu_ratio"),
+                f"{own[name, many]['per_second']:,}",
+            ]
+        )
+    head = [
+        "proxy",
+        "median, one connection",
+        "times the pass-through's",
+        f"processor time, {many} connections",
+        "times the pass-through's",
+        "requests a second",
+    ]
+    return table(head, rows)
+
+
+def _ratio(line: Mapping[str, Any], name: str) -> str:
+    """A ratio with its range, and its target where there is one."""
+    if name not in line:
+        return _NONE
+    target = line.get(f"{name}_target")
+    return _times(line[name]) + (f", target {target:g}" if target else "")
+
+
+def _times(spread: list[float]) -> str:
+    middle, low, high = spread
+    return f"{middle:.2f} ({low:.2f} to {high:.2f})"
+
+
+def _conditions(result: Mapping[str, Any]) -> str:
+    load = f", on a machine with a load average of {result['load_average']}" if "load_average" in result else ""
+    return f"`{result['command']}`{load}: medians, and in brackets the smallest and the largest of the repetitions.\n"
 
 
 def steps() -> str:

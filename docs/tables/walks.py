@@ -22,7 +22,7 @@ def walks() -> str:
     head = ["server", "in all", *_STEPS.values(), "starting", "processor", "paid by the calls"]
     lines = [_line(part) for part in found["parts"]]
     loads = [part["load_average"] for part in found["parts"]]
-    note = f"Seconds. `{found['command']}`; {found['machine']}, load average {min(loads):.0f} to {max(loads):.0f}."
+    note = f"Seconds. `{found['command']}`; {found['machine']}, load average {min(loads):g} to {max(loads):g}."
     if not found["installed"]:
         note += " The environments were there before."
     return table(head, lines) + f"\n{note}\n"

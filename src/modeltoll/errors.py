@@ -8,6 +8,8 @@ ModeltollError
 │   ├── RequestError            malformed request (400)
 │   │   └── UnknownModel        request for a model that is not served here (404)
 │   └── AnswerError             malformed answer of the upstream (502)
+│       ├── AnswerUnusable      answer of success that cannot be taken, though the upstream has worked for it (502)
+│       │   └── AnswerTooLarge  larger than the limit (502)
 │       └── StreamBroken        the upstream ended its stream with an error (502)
 ├── Refusal                     the gateway does not serve this request (403)
 │   ├── RouteRefused            route not listed (404)
@@ -44,6 +46,7 @@ __all__ = [
     "AllowanceSpent",
     "AnswerError",
     "AnswerTooLarge",
+    "AnswerUnusable",
     "ArrayFileError",
     "BodyTooLarge",
     "BodyTooSlow",
@@ -130,8 +133,15 @@ class AnswerError(EvidenceError):
     status = 502
 
 
-class AnswerTooLarge(AnswerError):
-    """The upstream's answer is larger than the limit. The upstream has worked for it."""
+class AnswerUnusable(AnswerError):
+    """The upstream has answered with success, and its answer cannot be taken or written for the caller.
+
+    The upstream has worked for it: what was reserved for the request is not given back.
+    """
+
+
+class AnswerTooLarge(AnswerUnusable):
+    """The upstream's answer is larger than the limit."""
 
 
 class StreamBroken(AnswerError):

@@ -267,5 +267,7 @@ class MachineProfile:
         """
         if memory_kib == 0:
             return self.sha256
+        if memory_kib in self.argon2id:
+            return self.argon2id[memory_kib]
         nearest = min(self.argon2id, key=lambda kib: abs(math.log(kib / memory_kib)))
         return self.argon2id[nearest] * nearest / memory_kib

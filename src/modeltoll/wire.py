@@ -7,6 +7,7 @@ the client parses raises ``TollMalformed``; in headers that the server parses, u
 from __future__ import annotations
 
 from collections.abc import Container
+from functools import lru_cache
 from typing import Any
 
 from modeltoll.errors import TollMalformed
@@ -149,7 +150,13 @@ def encode_toll(toll: Toll, error: object, path: str) -> bytes:
     ``path``: of the request whose response this is, below the gateway's root, percent-encoded as in its URL.
     """
     members = _toll_members(toll, path, payload=True)
-    return f'{_HEAD},"error":{compact_json(error)},"toll":{members}}}'.encode("ascii")
+    text = _quoted(error) if isinstance(error, str) else compact_json(error)
+    return f'{_HEAD},"error":{text},"toll":{members}}}'.encode("ascii")
+
+
+@lru_cache(maxsize=16)  # a serving protocol says the same in each toll
+def _quoted(text: str) -> str:
+    return compact_json(text)
 
 
 def encode_toll_object(toll: Toll, path: str, *, payload: bool) -> bytes:

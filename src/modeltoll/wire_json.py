@@ -31,7 +31,7 @@ MAX_VALUES = 10_000  # parsed JSON of many small values takes twenty times its s
 
 def encode_base64url(data: bytes) -> str:
     """Base64 with the URL alphabet and no padding (RFC 4648, section 5)."""
-    return binascii.b2a_base64(data, newline=False).translate(_URL, b"=").decode("ascii")
+    return binascii.b2a_base64(data, newline=False).rstrip(b"=").translate(_URL).decode("ascii")
 
 
 def decode_base64url(text: str) -> bytes:

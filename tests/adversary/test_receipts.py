@@ -30,7 +30,7 @@ from modeltoll.client.httpx import TollTransport
 from modeltoll.client.purse import Purse
 from modeltoll.client.requests import TollAdapter
 from modeltoll.errors import TollTooDear
-from modeltoll.gateway.core.receipts import seal_receipt
+from modeltoll.gateway.core.receipts import encrypt_receipt
 from modeltoll.ledger.from_url import open_ledger
 from modeltoll.puzzle.puzzle import SolveControl
 from modeltoll.puzzle.seal import open_answer
@@ -341,7 +341,7 @@ def test_receipts_that_must_not_count_do_not_and_the_request_is_served(pair, thi
     key = in_ledger(url, lambda ledger: asyncio.sleep(0, ledger.derived_key("receipts")))
 
     def made(key, seconds):
-        return seal_receipt(key, name, Receipt(rng.randbytes(RECEIPT_BYTES), time.time() + seconds, UNIT, 1), rng)
+        return encrypt_receipt(key, name, Receipt(rng.randbytes(RECEIPT_BYTES), time.time() + seconds, UNIT, 1), rng)
 
     wrong = [made(key, -1.0), made(bytes(32), 1000.0), bob.receipt(victim.test[7:9]), b"x", bytes(110)]
     for gateway in (0, 1):

@@ -47,7 +47,7 @@ def make_toll(answer, mode="sealed", evaluations=10.0, maker=None, receipt=b""):
         payload = seal.seal_answer(answer, solution, associated, rng, receipt=receipt)
         return Toll(mode, challenge, payload, 1, 0.01, settles=bool(receipt))
     digest = seal.digest_proof(seal.proof_of(solution)) if solution and solution.secret else b""
-    payload = seal.seal_token(RING, seal.RedeemClaim(answer, challenge, digest, 2e9, KEY, b"r" * 32), rng)
+    payload = seal.encrypt_token(RING, seal.RedeemClaim(answer, challenge, digest, 2e9, KEY, b"r" * 32), rng)
     return Toll(mode, challenge, payload, 1, 0.01)
 
 
@@ -99,7 +99,7 @@ class TollServer:
         """The redeem route of the real gateway."""
         redemption = wire.decode_redemption(body)
         try:
-            claim = seal.open_token(RING, redemption.token, request.headers.get("authorization", ""), 0.0)
+            claim = seal.decrypt_token(RING, redemption.token, request.headers.get("authorization", ""), 0.0)
             answer = seal.redeem_claim(claim, redemption)
         except TokenRefused as error:
             return Response(str(error), error.status)

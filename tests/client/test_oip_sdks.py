@@ -6,26 +6,18 @@ Four processes: KServe's model server, ``modeltoll serve`` before it, ``modeltol
 from __future__ import annotations
 
 import asyncio
-import subprocess
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
-import httpx
 import numpy as np
 import pytest
 import tritonclient.http
 import tritonclient.http.aio
-import yaml
 from tritonclient.utils import InferenceServerException
 
-from modeltoll.demo.processes import await_ready, free_port, serving
-from modeltoll.pricing.calibration import NewAccountToll
-from modeltoll.pricing.calibration_file import save_calibration
-from modeltoll.pricing.fit import CalibrationTerms, RowCosts, fit_calibration
-from modeltoll.records import Leaks
+from kserve_gateway import counted, free_address, kserve_server, write_settings
+from modeltoll.demo.processes import serving
 
-SERVER = Path(__file__).with_name("kserve_server.py")
 ROWS = np.array([[0.1, 0.2, 0.3, 0.4], [1.0, -1.0, 0.5, 0.0]], np.float32)
 TOLLS, BOUGHT = "modeltoll_proxy_tolls_total", "modeltoll_proxy_rows_total"
 
@@ -46,54 +38,23 @@ class Deployment:
 
     def counted(self, name):
         """A sum over the sidecar's counters of that name."""
-        lines = httpx.get(f"http://{self.sidecar}/metrics").text.splitlines()
-        return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
-
-
-def write_settings(folder, server, gateway, admin):
-    """A gateway whose honest rows leak between 0 and 1, for some 10 ms each."""
-    leaks = Leaks(("entropy",), np.random.default_rng(0).random((400, 1)))
-    terms = CalibrationTerms(new_account_toll=NewAccountToll(anonymous_units=0.0))
-    save_calibration(
-        fit_calibration("m", leaks, RowCosts(undefended_seconds=0.01, unit_seconds=0.01), terms), folder / "m.json"
-    )
-    model = {
-        "tariff": "m.json",
-        "output": {"name": "p", "kind": "probabilities", "classes": 3},
-        "measures": [{"name": "entropy"}],
-    }
-    document = {
-        "listen": gateway,
-        "admin": admin,
-        "upstream": {"url": f"http://{server}"},
-        "ledger": {"url": "memory://"},
-        "models": {"m": model},
-    }
-    path = folder / "modeltoll.yaml"
-    path.write_text(yaml.safe_dump(document))
-    return path
+        return counted(self.sidecar, name)
 
 
 @pytest.fixture(scope="module")
 def deployment(tmp_path_factory):
     """All of them running, each with an honest row paid for."""
     folder = tmp_path_factory.mktemp("deployment")
-    server, gateway, admin, sidecar, poor = (f"127.0.0.1:{free_port()}" for _ in range(5))
-    settings, log = write_settings(folder, server, gateway, admin), folder / "server.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen([sys.executable, SERVER, server.rpartition(":")[2]], stdout=output, stderr=output)
+    server, gateway, admin, sidecar, poor = (free_address() for _ in range(5))
+    settings = write_settings(folder, f"http://{server}", listen=gateway, admin=admin, ledger={"url": "memory://"})
     proxy = ["modeltoll", "proxy", "--upstream", f"http://{gateway}", "--listen"]
-    with process:
-        try:
-            await_ready(process, f"http://{server}/v2/models/m/ready", log)
-            with (
-                serving(["modeltoll", "serve", str(settings)], f"http://{admin}/readyz", folder / "gateway.log"),
-                serving([*proxy, sidecar], f"http://{sidecar}/metrics", folder / "sidecar.log"),
-                serving([*proxy, poor, "--max-seconds", "0"], f"http://{poor}/metrics", folder / "poor.log"),
-            ):
-                yield Deployment(server, gateway, sidecar, poor)
-        finally:
-            process.kill()
+    with (
+        kserve_server(server, folder),
+        serving(["modeltoll", "serve", str(settings)], f"http://{admin}/readyz", folder / "gateway.log"),
+        serving([*proxy, sidecar], f"http://{sidecar}/metrics", folder / "sidecar.log"),
+        serving([*proxy, poor, "--max-seconds", "0"], f"http://{poor}/metrics", folder / "poor.log"),
+    ):
+        yield Deployment(server, gateway, sidecar, poor)
 
 
 def triton_input():

@@ -141,10 +141,10 @@ def test_a_ledger_that_hangs_times_out_and_releases_no_answer(harness, server):
         async def story():
             gate = harness.gate()
             await harness.ledger.open()
-            harness.ledger._server._timeout = 0.3
+            harness.ledger._server._groups.timeout = 0.3
             with running.paused(), pytest.raises(LedgerError):
                 await gate.handle(harness.request(harness.infer_body([1, 1])))
-            harness.ledger._server._timeout = 30.0
+            harness.ledger._server._groups.timeout = 30.0
             result = await gate.handle(harness.request(harness.infer_body([2, 2])))
             account = await harness.ledger.account(harness.alice, harness.model)
             await harness.ledger.close()

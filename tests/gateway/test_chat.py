@@ -592,3 +592,20 @@ def test_no_value_of_a_chat_is_missing(constant):
     body = json.dumps({"model": "llm", "messages": HELLO})[:-1] + f', "seed": {constant}}}'
     with pytest.raises(RequestError, match=constant):
         CHAT.read(body.encode(), RAW)
+
+
+@pytest.mark.parametrize(
+    ("said", "asked", "bits"),
+    [
+        (["yes"], {"stop": ["no"]}, 2),
+        ([], {"stop": ["no"]}, 1),
+        ([], {}, 1),
+        (["yes"], {}, 1),
+        (["yes", "<|end|>"], {"stop": ["no"]}, 2),
+    ],
+)
+def test_the_end_of_a_chat_is_paid_for_where_it_was_chosen_and_is_not_reported(said, asked, bits):
+    document = completion([token(text) for text in said], content="".join(said[:1]))
+    assert leak(document, read(**asked)) == pytest.approx(bits * math.log(2))
+    ended = document["choices"][0] | {"finish_reason": "length"}
+    assert leak(document | {"choices": [ended]}, read(**asked)) == pytest.approx(len(said) * math.log(2))

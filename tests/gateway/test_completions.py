@@ -332,3 +332,26 @@ def test_a_stop_that_an_answer_names_is_shown_and_must_be_measured(name, words, 
     else:
         with pytest.raises(AnswerError, match="shows more"):
             TEXTS.evidence(parsed, said({"choices": [choice]}), RAW)
+
+
+BIT = math.log(2)
+ENDS = {
+    "a stop that the server has cut off": (["so"], {}, {"stop": ["cat"]}, 2 * BIT),
+    "a stop before any token": ([], {}, {"stop": "cat"}, BIT),
+    "a stop whose token is reported": (["so", "cat"], {"text": "so"}, {"stop": ["cat"]}, 2 * BIT),
+    "a token that ends it and is reported": (["so", "</s>"], {"text": "so"}, {"stop_token_ids": [2]}, 2 * BIT),
+    "a grammar that may end anywhere": (["so"], {}, {"guided_regex": "so(me)?"}, 2 * BIT),
+    "the limit": (["so"], {"finish_reason": "length"}, {"stop": ["cat"]}, BIT),
+    "an end that nobody chose": (["so"], {}, {}, BIT),
+    "an end that nobody chose, before any token": ([], {}, {}, BIT),
+    "the limit before any token": ([], {"finish_reason": "length"}, {"stop": ["cat"]}, 0.0),
+}
+
+
+@pytest.mark.parametrize("case", ENDS)
+@pytest.mark.parametrize("shape", [lists, content])
+def test_an_end_that_the_caller_has_chosen_is_paid_for_though_the_server_hides_it(case, shape):
+    """A stop for each label that a thief expects would tell the label for nothing."""
+    words, members, asked, expected = ENDS[case]
+    document = completion({**choice(*words, logprobs=shape), **members})
+    assert leaks(document, read(**asked)) == pytest.approx([expected])

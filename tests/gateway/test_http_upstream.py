@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import threading
 
@@ -11,6 +12,7 @@ import pytest
 
 from modeltoll.errors import AnswerError, UpstreamError, UpstreamTimeout
 from modeltoll.gateway.public.app import application
+from modeltoll.gateway.upstream.body_payload import body_payload
 from modeltoll.gateway.upstream.http_upstream import HttpUpstream
 from modeltoll.testing.model_servers import scripted_server
 
@@ -83,6 +85,61 @@ def test_status_type_and_body_are_handed_on_as_they_came():
             assert (answer.status, answer.content_type, answer.body) == (status, "application/json", SECRET)
             where = {"location": "http://elsewhere/"}
             assert dict(answer.headers) == ({} if status == 200 else where)
+
+
+LARGE = bytes(range(256)) * (24 << 10)  # 6 MiB
+
+
+def test_a_large_body_arrives_whole_with_its_length():
+    arrived = []
+
+    async def serve(reader, writer):
+        arrived.append((await reader.readuntil(b"\r\n\r\n")).lower())
+        arrived.append(await reader.readexactly(len(LARGE)))
+        writer.write(reply())
+        await writer.drain()
+        writer.close()
+
+    async def send():
+        async with await asyncio.start_server(serve, "127.0.0.1", 0, limit=1 << 16) as server:
+            upstream = HttpUpstream(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", max_body=LIMIT)
+            await upstream.open()
+            try:
+                return await upstream.predict("/v2", LARGE)
+            finally:
+                await upstream.close()
+
+    assert asyncio.run(send()).body == SECRET
+    head, body = arrived
+    assert body == LARGE
+    assert f"content-length: {len(LARGE)}".encode() in head
+    assert b"transfer-encoding" not in head
+
+
+def test_a_large_body_waits_in_itself_for_a_server_that_does_not_read():
+    """Of what the transport has no room for no copy is made; a body may be written again from its beginning."""
+
+    class FullWriter:
+        def __init__(self, room):
+            self.written, self.room = bytearray(), room
+
+        async def write(self, piece):
+            self.written += piece
+            if len(self.written) > self.room:
+                await asyncio.Event().wait()
+
+    async def write(payload, room):
+        writer = FullWriter(room)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await payload.write_with_length(writer, None)
+        return writer.written
+
+    payload = body_payload(LARGE)
+    assert payload.size == len(LARGE)
+    assert 1 << 20 < len(asyncio.run(write(payload, 1 << 20))) <= (1 << 20) + (64 << 10)
+    assert asyncio.run(write(payload, len(LARGE))) == LARGE
+    assert body_payload(b"{}") == b"{}"
 
 
 def test_a_pool_that_is_not_open_says_so():

@@ -253,10 +253,10 @@ def test_huge_bodies_are_read_one_at_a_time_and_small_ones_do_not_wait():
             active -= 1
 
     async def story():
-        huge = [asyncio.ensure_future(threads.read_off_loop(threads.HUGE_BYTES + 1, read)) for _ in range(4)]
+        huge = [asyncio.ensure_future(threads.off_loop_by_size(threads.HUGE_BYTES + 1, read)) for _ in range(4)]
         await asyncio.sleep(0.05)
-        assert await threads.read_off_loop(threads.LARGE_BYTES + 1, lambda: "large") == "large"
-        assert await threads.read_off_loop(1, lambda: "small") == "small"
+        assert await threads.off_loop_by_size(threads.LARGE_BYTES + 1, lambda: "large") == "large"
+        assert await threads.off_loop_by_size(1, lambda: "small") == "small"
         leave.set()
         await asyncio.gather(*huge)
 

@@ -204,6 +204,10 @@ def answer(datatype, values, **members):
     return message
 
 
+def as_answer(message):
+    return Answer(200, messages.CONTENT_TYPE, message.SerializeToString())
+
+
 @pytest.mark.parametrize(
     ("datatype", "values"), [("FP32", [0.1, 0.9]), ("FP64", [0.1, 0.9]), ("INT64", [-1, 2]), ("BYTES", [b"0.5:1"])]
 )
@@ -211,14 +215,14 @@ def answer(datatype, values, **members):
 def test_an_answer_is_the_same_in_json_and_back(datatype, values, binary):
     message = answer(datatype, values, id="7")
     message.outputs[0].parameters["content_type"].string_param = "np"
-    converted = json_of_answer(message.SerializeToString(), None if binary else frozenset())
+    converted = json_of_answer(as_answer(message), None if binary else frozenset())
     assert messages.ModelInferResponse.FromString(message_of_answer(converted)) == message
 
 
 def test_answers_that_json_cannot_hold_are_not_released():
     for message in (answer("FP32", [float("nan")]), answer("BYTES", [b"\xff"])):
         with pytest.raises(AnswerError):
-            json_of_answer(message.SerializeToString(), frozenset())
+            json_of_answer(as_answer(message), frozenset())
 
 
 def test_an_answer_with_a_field_that_is_not_known_is_not_measured_and_not_released():
@@ -226,7 +230,7 @@ def test_an_answer_with_a_field_that_is_not_known_is_not_measured_and_not_releas
     message.outputs[0].MergeFromString(bytes([0xFA, 0x3E, 0x02, 0x68, 0x69]))
     parsed = GRPC.read(request_of_one_row(), SERVICE)
     with pytest.raises(AnswerError):
-        GRPC.evidence(parsed, Answer(200, messages.CONTENT_TYPE, message.SerializeToString()), SERVICE)
+        GRPC.evidence(parsed, as_answer(message), SERVICE)
 
 
 def request_of_one_row():

@@ -214,7 +214,7 @@ def test_any_json_is_a_sound_question_or_a_request_error(text, spoken):
     except RequestError:
         return
     assert 1 <= len(question.fingerprints) <= service.max_rows
-    assert question.inputs is None or np.isfinite(question.inputs).all()
+    assert question.inputs is None or not np.isinf(question.inputs).any()  # NaN: a value is missing
 
 
 @given(DOCUMENTS.map(json.dumps), st.sampled_from(ALL), st.integers(1, 3))

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from modeltoll.gateway.core.receipts import open_receipts, seal_receipt
+from modeltoll.gateway.core.receipts import decrypt_receipts, encrypt_receipt
 from modeltoll.records import Caller
 from modeltoll.settlement_records import Receipt
 from modeltoll.wire import MAX_RECEIPT_BYTES
@@ -14,39 +14,39 @@ RECEIPT = Receipt(b"i" * 16, 1000.5, 0.25, 3)
 
 
 @pytest.fixture
-def sealed():
-    return seal_receipt(KEY, ALICE, RECEIPT, random.Random(1))
+def opaque():
+    return encrypt_receipt(KEY, ALICE, RECEIPT, random.Random(1))
 
 
-def test_a_receipt_opens_for_the_caller_and_the_key_it_was_sealed_with(sealed):
-    assert open_receipts(KEY, ALICE, [sealed]) == (RECEIPT,)
-    assert open_receipts(KEY, BOB, [sealed]) == ()
-    assert open_receipts(b"l" * 32, ALICE, [sealed]) == ()
+def test_a_receipt_opens_for_the_caller_and_the_key_it_was_encrypted_with(opaque):
+    assert decrypt_receipts(KEY, ALICE, [opaque]) == (RECEIPT,)
+    assert decrypt_receipts(KEY, BOB, [opaque]) == ()
+    assert decrypt_receipts(b"l" * 32, ALICE, [opaque]) == ()
 
 
-def test_a_receipt_with_any_bit_changed_counts_for_nothing(sealed):
-    for place in range(len(sealed)):
+def test_a_receipt_with_any_bit_changed_counts_for_nothing(opaque):
+    for place in range(len(opaque)):
         for bit in range(8):
-            changed = bytearray(sealed)
+            changed = bytearray(opaque)
             changed[place] ^= 1 << bit
-            assert open_receipts(KEY, ALICE, [bytes(changed)]) == ()
+            assert decrypt_receipts(KEY, ALICE, [bytes(changed)]) == ()
 
 
-def test_what_is_not_a_receipt_is_left_out_and_the_others_count(sealed):
-    other = seal_receipt(KEY, ALICE, Receipt(b"j" * 16, 2.0, 1.0, 1), random.Random(2))
-    shown = [b"", b"\x02", sealed[:-1], sealed + b"\0", b"x" * 1000, sealed, other, sealed]
-    assert [receipt.identity for receipt in open_receipts(KEY, ALICE, shown)] == [b"i" * 16, b"j" * 16]
+def test_what_is_not_a_receipt_is_left_out_and_the_others_count(opaque):
+    other = encrypt_receipt(KEY, ALICE, Receipt(b"j" * 16, 2.0, 1.0, 1), random.Random(2))
+    shown = [b"", b"\x02", opaque[:-1], opaque + b"\0", b"x" * 1000, opaque, other, opaque]
+    assert [receipt.identity for receipt in decrypt_receipts(KEY, ALICE, shown)] == [b"i" * 16, b"j" * 16]
 
 
-def test_receipts_of_all_prices_have_one_length_and_fit_the_wire(sealed):
+def test_receipts_of_all_prices_have_one_length_and_fit_the_wire(opaque):
     lengths = {
-        len(seal_receipt(KEY, ALICE, Receipt(b"i" * 16, expires, seconds, rows), random.Random(3)))
+        len(encrypt_receipt(KEY, ALICE, Receipt(b"i" * 16, expires, seconds, rows), random.Random(3)))
         for expires, seconds, rows in [(0.0, 0.0, 1), (1.7e9, 1e9, 10**6), (1.7e9 + 1e-3, 1e-9, 2**53)]
     }
-    assert lengths == {len(sealed)}
-    assert len(sealed) <= MAX_RECEIPT_BYTES
+    assert lengths == {len(opaque)}
+    assert len(opaque) <= MAX_RECEIPT_BYTES
 
 
-def test_a_receipt_shows_neither_price_nor_caller(sealed):
-    assert b"alice" not in sealed
-    assert seal_receipt(KEY, ALICE, RECEIPT, random.Random(4))[13:] != sealed[13:]
+def test_a_receipt_shows_neither_price_nor_caller(opaque):
+    assert b"alice" not in opaque
+    assert encrypt_receipt(KEY, ALICE, RECEIPT, random.Random(4))[13:] != opaque[13:]

@@ -344,3 +344,17 @@ def test_an_answer_of_an_ordinary_length_is_within_its_bound():
         parsed = read(max_output_tokens=100, instructions="ü" * 300, tools=TOOLS, **members)
         document = response(message(part(*words)), usage=100, instructions="ü" * 300, tools=TOOLS)
         assert len(parsed.strip(said(document)).body) <= parsed.answer_bound
+
+
+@pytest.mark.parametrize(
+    ("words", "asked", "status", "bits"),
+    [
+        (["so"], {"stop": ["cat"]}, "completed", 2),
+        ([], {"stop": ["cat"]}, "completed", 1),
+        (["so"], {}, "completed", 1),
+        (["so"], {"stop": ["cat"]}, "incomplete", 1),
+    ],
+)
+def test_the_end_of_a_response_is_paid_for_where_it_was_chosen_and_is_not_reported(words, asked, status, bits):
+    document = response(message(part(*words)), status=status)
+    assert leak(document, read(**asked)) == pytest.approx(bits * math.log(2))

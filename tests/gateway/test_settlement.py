@@ -25,7 +25,7 @@ from modeltoll.gateway.assembly.callers import build_credit_terms
 from modeltoll.gateway.core.credit import Credit, CreditTerms
 from modeltoll.gateway.core.gate import Gate
 from modeltoll.gateway.core.puzzle_selector import OfferedPuzzle, PuzzleSelector
-from modeltoll.gateway.core.receipts import RECEIPT_SECONDS, open_receipts
+from modeltoll.gateway.core.receipts import RECEIPT_SECONDS, decrypt_receipts
 from modeltoll.gateway.core.tolls import AdmittedRequest, redeem
 from modeltoll.gateway.settings.gateway import Settings
 from modeltoll.pricing.calibration import NewAccountToll
@@ -417,7 +417,7 @@ def test_receipts_that_come_without_the_ledger_count_later_and_once(harness, way
     if way == "header":
         assert harness.handle(rows(harness, 1, 50), gate=gate, receipts=(receipt,)).mode == "sealed"
     else:
-        (counted,) = open_receipts(harness.ledger.derived_key("receipts"), harness.alice, [receipt])
+        (counted,) = decrypt_receipts(harness.ledger.derived_key("receipts"), harness.alice, [receipt])
         asyncio.run(gate.settle_redeemed(harness.alice, counted))
     assert harness.standing().settled_rows == 0
     before, harness.ledger.down = harness.standing().unsettled, False

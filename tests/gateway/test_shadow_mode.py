@@ -257,6 +257,6 @@ def test_at_start_one_sentence_says_what_share_of_the_last_day_was_not_measured(
 
     now, later = asyncio.run(notices())
     assert now == (
-        "models.digits: 100.0% of 3 requests of the last day were not measured; most often (2 times): request: odd",
+        "models.digits: 100.0% of 3 requests of the last day were not measured; most often (2 of them): request: odd",
     )
     assert later == ()

@@ -1,8 +1,9 @@
 """A gateway reduced to its charges, to be run as a process of its own.
 
-    charger.py STORE CALLER COUNT [--user UID] [--file-limit BYTES]
+    charger.py STORE CALLER COUNT [--at-once N] [--user UID] [--file-limit BYTES]
 
-Prints the row count after each charge once it is acknowledged, or what the ledger refused with. With a limit on the
+Prints the row count after each charge once it is acknowledged, or what the ledger refused with. COUNT charges are made N at
+once, one without the option. With a limit on the
 size of files (a disk that is full) it lifts the limit at the first refusal and goes on. STORE is a SQLite file or a
 ledger's URL.
 """
@@ -30,18 +31,22 @@ def lift_limit():
     resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
 
 
-async def charge(store, caller, count):
+async def charge(ledger, caller, number):
+    fingerprint = f"{caller[:4]:_<4}".encode() + number.to_bytes(4, "big")
+    entry = Charge("m", 1, (0.5,), (number % 3,), (fingerprint,), 3, "t", 1e9)
+    try:
+        say((await ledger.charge(Caller("key:shared"), entry)).rows)
+    except LedgerError as error:
+        say(error)
+        lift_limit()
+
+
+async def charge_all(store, caller, count, at_once):
     ledger = ledger_from_url(store) if "://" in store else SqliteLedger(Path(store))
     try:
         await ledger.open()
-        for number in range(count):
-            fingerprint = f"{caller[:4]:_<4}".encode() + number.to_bytes(4, "big")
-            entry = Charge("m", 1, (0.5,), (number % 3,), (fingerprint,), 3, "t", 1e9)
-            try:
-                say((await ledger.charge(Caller("key:shared"), entry)).rows)
-            except LedgerError as error:
-                say(error)
-                lift_limit()
+        for start in range(0, count, at_once):
+            await asyncio.gather(*(charge(ledger, caller, number) for number in range(start, start + at_once)))
     except LedgerError as error:
         say(error)
     finally:
@@ -53,6 +58,7 @@ def main():
     parser.add_argument("store")
     parser.add_argument("caller")
     parser.add_argument("count", type=int)
+    parser.add_argument("--at-once", type=int, default=1)
     parser.add_argument("--user", type=int)
     parser.add_argument("--file-limit", type=int)
     given = parser.parse_args()
@@ -63,7 +69,7 @@ def main():
         os.setgroups([])
         os.setegid(given.user)
         os.seteuid(given.user)
-    asyncio.run(charge(given.store, given.caller, given.count))
+    asyncio.run(charge_all(given.store, given.caller, given.count, given.at_once))
 
 
 if __name__ == "__main__":

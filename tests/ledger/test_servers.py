@@ -96,10 +96,10 @@ def test_a_server_that_does_not_answer_is_waited_for_as_long_as_the_url_says(url
 
     async def go():
         ledger = await opened(url)
-        ledger._server._timeout = 0.1
+        ledger._server._groups.timeout = 0.1
         with server.paused(), pytest.raises(LedgerError, match="takes too long"):
             await ledger.charge(CALLER, new_charge(1))
-        ledger._server._timeout = 60.0
+        ledger._server._groups.timeout = 60.0
         rows = (await ledger.charge(CALLER, new_charge(2))).rows
         await ledger.close()
         return rows

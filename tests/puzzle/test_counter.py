@@ -115,7 +115,7 @@ def evaluations(monkeypatch):
     """The memory of every evaluation of a maker, which is counted instead of computed."""
     made = []
     monkeypatch.setattr(
-        "modeltoll.puzzle.counter.evaluator", lambda memory: lambda _seed, _n: made.append(memory) or bytes(32)
+        "modeltoll.puzzle.counter.kept_evaluator", lambda memory: lambda _seed, _n: made.append(memory) or bytes(32)
     )
     return made
 
@@ -157,7 +157,7 @@ def test_making_takes_at_most_10_ms_by_the_profile(seconds, suspected, client_ki
     made = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            "modeltoll.puzzle.counter.evaluator", lambda memory: lambda _s, _n: made.append(memory) or bytes(32)
+            "modeltoll.puzzle.counter.kept_evaluator", lambda memory: lambda _s, _n: made.append(memory) or bytes(32)
         )
         puzzle = Argon2idCounter(DEFAULT_PROFILE, max_memory_kib=65536, suspected_memory_kib=262144)
         asked = suspect(seconds) if suspected else work(seconds)
@@ -277,7 +277,7 @@ def test_a_blind_puzzle_looks_the_same_whatever_the_work():
 def test_making_costs_one_evaluation_per_part(monkeypatch):
     calls = []
     function = lambda *given: calls.append(given) or bytes(32)  # noqa: E731
-    monkeypatch.setattr("modeltoll.puzzle.counter.evaluator", lambda _memory: function)
+    monkeypatch.setattr("modeltoll.puzzle.counter.kept_evaluator", lambda _memory: function)
     Sha256Counter(PROFILE).make(work(1e6), random.Random(7))
     assert len(calls) == 4
 

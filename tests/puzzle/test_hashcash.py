@@ -14,7 +14,7 @@ from modeltoll.errors import TokenExpired, TokenRefused
 from modeltoll.puzzle.functions import largest_digest
 from modeltoll.puzzle.hashcash import Hashcash, bits_bound
 from modeltoll.puzzle.puzzle import SolveControl, expected_evaluations
-from modeltoll.puzzle.seal import KeyRing, RedeemClaim, open_token, redeem_claim, seal_token
+from modeltoll.puzzle.seal import KeyRing, RedeemClaim, decrypt_token, encrypt_token, redeem_claim
 from modeltoll.records import Answer, MachineProfile, Work
 from modeltoll.testing.puzzles import check_puzzle
 from modeltoll.toll_records import Solution
@@ -120,11 +120,11 @@ def issued(request):
     puzzle = Hashcash(PROFILE, digest=request.param)
     challenge, _ = puzzle.make(work(5.0), rng)
     claim = RedeemClaim(ANSWER, challenge, b"", NOW + 60, "key:alice", b"q" * 32, issued=NOW)
-    return seal_token(RING, claim, rng), puzzle.solve(challenge, SolveControl()).counters, puzzle, claim
+    return encrypt_token(RING, claim, rng), puzzle.solve(challenge, SolveControl()).counters, puzzle, claim
 
 
 def redeemed(token, counters, *, now=NOW + 1, caller="key:alice"):
-    return redeem_claim(open_token(RING, token, caller, now), Redemption(token, counters=counters))
+    return redeem_claim(decrypt_token(RING, token, caller, now), Redemption(token, counters=counters))
 
 
 def test_the_solution_of_the_issued_challenge_buys_its_answer(issued):
@@ -139,7 +139,7 @@ def test_a_solution_shown_again_buys_the_same_bytes_and_nothing_else(issued):
     rng = random.Random(8)
     other = replace(claim, answer=Answer(200, "text/plain", b"dearer"), challenge=puzzle.make(work(5.0), rng)[0])
     with pytest.raises(TokenRefused):
-        redeemed(seal_token(RING, other, rng), counters)
+        redeemed(encrypt_token(RING, other, rng), counters)
 
 
 def test_a_self_made_challenge_is_refused(issued):
@@ -147,7 +147,7 @@ def test_a_self_made_challenge_is_refused(issued):
     _, _, puzzle, claim = issued
     rng = random.Random(9)
     easy, _ = puzzle.make(work(0.001), rng)
-    forged = seal_token(KeyRing((b"f" * 32,)), replace(claim, challenge=easy), rng)
+    forged = encrypt_token(KeyRing((b"f" * 32,)), replace(claim, challenge=easy), rng)
     with pytest.raises(TokenRefused):
         redeemed(forged, puzzle.solve(easy, SolveControl()).counters)
 

@@ -22,13 +22,13 @@ from modeltoll.puzzle.seal import (
     KeyRing,
     OpenedAnswer,
     RedeemClaim,
+    decrypt_token,
     digest_proof,
+    encrypt_token,
     open_answer,
-    open_token,
     proof_of,
     redeem_claim,
     seal_answer,
-    seal_token,
 )
 from modeltoll.puzzle.solver import solve
 from modeltoll.records import Answer, MachineProfile, Work
@@ -276,9 +276,9 @@ def test_a_solution_without_secret_has_no_proof(solution):
 @pytest.mark.parametrize("make", [counter_claim, hashcash_claim])
 def test_a_token_gives_its_answer_for_the_solution_however_often(make, rng):
     claim, solved = make(rng)
-    token = seal_token(RING, claim, rng)
+    token = encrypt_token(RING, claim, rng)
     for _ in range(2):
-        opened = open_token(RING, token, "key:alice", NOW)
+        opened = decrypt_token(RING, token, "key:alice", NOW)
         assert opened == claim
         assert redeemed(opened, **solved) == ANSWER
 
@@ -299,8 +299,8 @@ receipts = st.none() | st.builds(
 def test_a_claim_comes_back_as_it_went(answer, caller, expires, admission, receipt, length):
     claim, _ = counter_claim(random.Random(1))
     claim = replace(claim, answer=answer, caller=caller, expires=expires, admission=admission, receipt=receipt)
-    token = seal_token(RING, claim, random.Random(2), length=length)
-    assert open_token(RING, token, caller, NOW) == claim
+    token = encrypt_token(RING, claim, random.Random(2), length=length)
+    assert decrypt_token(RING, token, caller, NOW) == claim
     assert len(token) >= 17 + length + 16
 
 
@@ -308,14 +308,14 @@ def test_a_claim_comes_back_as_it_went(answer, caller, expires, admission, recei
 def test_a_padded_token_has_the_same_length_whatever_it_holds(body, caller):
     claim, _ = counter_claim(random.Random(1))
     claim = replace(claim, answer=Answer(200, "application/json", body), caller=caller)
-    assert len(seal_token(RING, claim, random.Random(2), length=4096)) == 5 + 12 + 4096 + 16
+    assert len(encrypt_token(RING, claim, random.Random(2), length=4096)) == 5 + 12 + 4096 + 16
 
 
 def test_a_time_lock_and_a_puzzle_of_a_package_are_redeemed_by_their_proof(rng):
     proof = proof_of(SOLUTION)
     for challenge in (CHALLENGES["timelock"], replace(CHALLENGES["argon2id"], puzzle="acme")):
         claim = RedeemClaim(ANSWER, challenge, digest_proof(proof), NOW + 60, "key:alice", b"q" * 32)
-        opened = open_token(RING, seal_token(RING, claim, rng), "key:alice", NOW)
+        opened = decrypt_token(RING, encrypt_token(RING, claim, rng), "key:alice", NOW)
         assert opened == claim
         assert redeemed(opened, proof=proof) == ANSWER
 
@@ -373,7 +373,7 @@ def test_no_other_counters_redeem_hashcash(rng):
 def test_a_token_that_nothing_redeems_is_not_made(make, digest, rng):
     claim, _ = make(rng)
     with pytest.raises(ValueError, match="digest"):
-        seal_token(RING, replace(claim, proof_digest=digest), rng)
+        encrypt_token(RING, replace(claim, proof_digest=digest), rng)
 
 
 def test_an_empty_digest_is_met_by_nothing(rng):
@@ -387,7 +387,7 @@ def test_an_empty_digest_is_met_by_nothing(rng):
 @settings(max_examples=300)
 def test_any_bytes_are_refused_as_a_token(token):
     with pytest.raises(TokenRefused) as refused:
-        open_token(RING, token, "key:alice", NOW)
+        decrypt_token(RING, token, "key:alice", NOW)
     assert str(refused.value) == seal.REFUSED
     assert not isinstance(refused.value, TokenExpired)
 
@@ -395,59 +395,59 @@ def test_any_bytes_are_refused_as_a_token(token):
 @given(st.integers(0), st.integers(1, 255))
 def test_any_changed_byte_is_refused(position, change):
     claim, _ = counter_claim(random.Random(3))
-    token = bytearray(seal_token(RING, claim, random.Random(4)))
+    token = bytearray(encrypt_token(RING, claim, random.Random(4)))
     token[position % len(token)] ^= change
     with pytest.raises(TokenRefused, match="not valid here"):
-        open_token(RING, bytes(token), "key:alice", NOW)
+        decrypt_token(RING, bytes(token), "key:alice", NOW)
 
 
 def test_every_truncation_and_extension_is_refused(rng):
-    token = seal_token(RING, counter_claim(rng)[0], rng)
+    token = encrypt_token(RING, counter_claim(rng)[0], rng)
     for length in range(len(token)):
         with pytest.raises(TokenRefused):
-            open_token(RING, token[:length], "key:alice", NOW)
+            decrypt_token(RING, token[:length], "key:alice", NOW)
     with pytest.raises(TokenRefused):
-        open_token(RING, token + b"\0", "key:alice", NOW)
+        decrypt_token(RING, token + b"\0", "key:alice", NOW)
 
 
 def test_a_foreign_key_and_another_caller_get_the_same_message(rng):
     """Only the operator's log has the reason."""
     claim, _ = counter_claim(rng)
-    foreign = seal_token(KeyRing((FOREIGN,)), claim, rng)
-    mine = seal_token(RING, claim, rng)
+    foreign = encrypt_token(KeyRing((FOREIGN,)), claim, rng)
+    mine = encrypt_token(RING, claim, rng)
     refusals = []
     for token, caller in ((foreign, "key:alice"), (mine, "key:mallory")):
         with pytest.raises(TokenRefused) as refused:
-            open_token(RING, token, caller, NOW)
+            decrypt_token(RING, token, caller, NOW)
         refusals.append(refused.value)
     assert {str(refusal) for refusal in refusals} == {seal.REFUSED}
     assert len({refusal.private for refusal in refusals}) == 2
 
 
 def test_another_caller_does_not_learn_that_a_token_expired(rng):
-    token = seal_token(RING, counter_claim(rng)[0], rng)
+    token = encrypt_token(RING, counter_claim(rng)[0], rng)
     with pytest.raises(TokenRefused) as refused:
-        open_token(RING, token, "key:mallory", NOW + 100)
+        decrypt_token(RING, token, "key:mallory", NOW + 100)
     assert not isinstance(refused.value, TokenExpired)
 
 
 def test_a_token_is_valid_until_it_expires(rng):
     claim, _ = counter_claim(rng)
-    token = seal_token(RING, claim, rng)
-    assert open_token(RING, token, "key:alice", claim.expires - 0.001) == claim
+    token = encrypt_token(RING, claim, rng)
+    assert decrypt_token(RING, token, "key:alice", claim.expires - 0.001) == claim
     with pytest.raises(TokenExpired):
-        open_token(RING, token, "key:alice", claim.expires)
+        decrypt_token(RING, token, "key:alice", claim.expires)
 
 
 def test_keys_rotate_with_overlap(rng):
     """An old token opens as long as its key is in the ring; new tokens are sealed by the first key."""
     claim, _ = counter_claim(rng)
     before, during, after = KeyRing((OLD,)), KeyRing((NEW, OLD)), KeyRing((NEW,))
-    old, new = seal_token(before, claim, rng), seal_token(during, claim, rng)
-    assert open_token(during, old, "key:alice", NOW) == claim
-    assert open_token(after, new, "key:alice", NOW) == claim
+    old, new = encrypt_token(before, claim, rng), encrypt_token(during, claim, rng)
+    assert decrypt_token(during, old, "key:alice", NOW) == claim
+    assert decrypt_token(after, new, "key:alice", NOW) == claim
     with pytest.raises(TokenRefused):
-        open_token(after, old, "key:alice", NOW)
+        decrypt_token(after, old, "key:alice", NOW)
 
 
 @pytest.mark.parametrize("keys", [(), (b"short",), (OLD, OLD), (OLD + b"x",)])

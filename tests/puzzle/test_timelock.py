@@ -14,13 +14,13 @@ from modeltoll.puzzle.puzzle import SolveControl, expected_evaluations, expected
 from modeltoll.puzzle.seal import (
     KeyRing,
     RedeemClaim,
+    decrypt_token,
     digest_proof,
+    encrypt_token,
     open_answer,
-    open_token,
     proof_of,
     redeem_claim,
     seal_answer,
-    seal_token,
 )
 from modeltoll.puzzle.solver import solve, solve_timelock
 from modeltoll.puzzle.squaring import square_repeatedly, squarers, time_lock_base, time_lock_value
@@ -90,7 +90,7 @@ def test_its_proof_redeems_a_token_and_its_public_counter_does_not():
     answer, (challenge, solution) = Answer(200, "", b"42"), LOCK.make(work(0.5), random.Random(5))
     ring, rng = KeyRing((bytes(32),)), random.Random(6)
     claim = RedeemClaim(answer, challenge, digest_proof(proof_of(solution)), 1e9, "key:a", b"")
-    opened = open_token(ring, seal_token(ring, claim, rng), "key:a", 1.0)
+    opened = decrypt_token(ring, encrypt_token(ring, claim, rng), "key:a", 1.0)
     assert opened == claim
     with pytest.raises(TokenRefused):
         redeem_claim(opened, Redemption(b"", counters=solution.counters))

@@ -76,8 +76,8 @@ class GrpcModelServer:
         return self.answer(body, context)
 
     @contextlib.contextmanager
-    def serving(self):
-        """Serve while the block lasts."""
+    def serving(self, credentials=None):
+        """Serve while the block lasts; with TLS where there are ``grpc.ssl_server_credentials``."""
         described = messages.ModelMetadataResponse(name=MODEL, versions=["1"], platform="test")
         described.inputs.add(name="x", datatype="FP32", shape=[-1, 2])
         described.outputs.add(name="p", datatype="FP32", shape=[-1, CLASSES])
@@ -101,7 +101,10 @@ class GrpcModelServer:
         with ThreadPoolExecutor(16) as pool:
             server = grpc.server(pool, options=[("grpc.max_receive_message_length", -1)])
             server.add_generic_rpc_handlers((Handlers(),))
-            self.address = f"grpc://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+            if credentials is None:
+                self.address = f"grpc://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+            else:
+                self.address = f"grpcs://127.0.0.1:{server.add_secure_port('127.0.0.1:0', credentials)}"
             server.start()
             try:
                 yield self

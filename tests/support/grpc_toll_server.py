@@ -92,7 +92,7 @@ class GrpcTollServer:
             payload = seal.seal_answer(answer, solution, associated, rng, receipt=receipt)
         else:
             digest = seal.digest_proof(seal.proof_of(solution))
-            payload = seal.seal_token(RING, seal.RedeemClaim(answer, challenge, digest, 2e9, "", b"r" * 32), rng)
+            payload = seal.encrypt_token(RING, seal.RedeemClaim(answer, challenge, digest, 2e9, "", b"r" * 32), rng)
         return Toll(mode, challenge, payload, 1, 0.01, admission=admission, settles=mode == wire.SEALED)
 
     def plain(self, request, _metadata, context):
@@ -127,7 +127,7 @@ class GrpcTollServer:
             return False
         redemption = wire.decode_redemption(metadata["toll-proof-bin"])
         try:
-            claim = seal.open_token(RING, redemption.token, "", 0.0)
+            claim = seal.decrypt_token(RING, redemption.token, "", 0.0)
             answer = seal.redeem_claim(claim, redemption)
         except TokenRefused:
             return False

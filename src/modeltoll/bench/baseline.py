@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +13,7 @@ from modeltoll.bench import datasets
 from modeltoll.bench.artifact_files import pack_images, read_arrays, unpack_images, write_arrays
 from modeltoll.bench.honest.distribution_shifts import KINDS, ORDINARY, jittered
 from modeltoll.bench.leak_measures import measure_all
+from modeltoll.bench.row_times import RowTimes, measure_times, read_times
 from modeltoll.leak.corruptions import Corruption, apply, parse_kinds
 from modeltoll.records import Leaks
 from modeltoll.simulation.traffic import Rows
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from modeltoll.bench.datasets import Images
     from modeltoll.bench.prepared_target import PreparedTarget
     from modeltoll.bench.targets import Target
-    from modeltoll.leak.measure import LeakMeasure
     from modeltoll.records import Floats, Integers
 
 __all__ = ["Baseline", "BaselineSample", "baseline_file", "changed_images", "measure_baseline"]
@@ -33,10 +31,6 @@ __all__ = ["Baseline", "BaselineSample", "baseline_file", "changed_images", "mea
 _FORMAT = 3  # of the files in the cache
 _SEED = 7
 _JITTERED = 1000
-_TIMED = 100
-_REPEATS = 5  # of each timed call, fewer of calls that take seconds
-_LONG = 2.0  # seconds
-_BATCH = 1000
 _CALIBRATION, _DECLARED, _STRANGERS, _JITTER, _EASY = "calibration", "declared", "strangers", "jittered", "easy"
 
 
@@ -72,8 +66,7 @@ class Baseline:
     ``kinds`` are honest rows of each kind that an honest caller may send. Tariffs are calibrated on ``calibration``, on
     ``declared``, the same rows under the kinds that the operator declares, and on ``strangers``, by family rows of foreign
     images that no attacker has. ``jittered`` and ``easy`` are fillers. ``images`` are those of the
-    ordinary honest rows. ``undefended`` are seconds of a single row without a gateway, ``batched`` seconds per row in
-    batches of 1000 on this machine; ``measure_seconds`` the median seconds of each measure for one row.
+    ordinary honest rows. ``times`` are those of a row, as measured when the baseline was made.
     """
 
     victim: str
@@ -85,9 +78,7 @@ class Baseline:
     jittered: Rows
     easy: Rows
     images: Floats
-    undefended: float
-    batched: float
-    measure_seconds: Mapping[str, float]
+    times: RowTimes
 
     @property
     def honest(self) -> BaselineSample:
@@ -104,16 +95,24 @@ def baseline_file(target: Target, cache: Path) -> Path:
     return cache / f"baseline-{target.name}-{_FORMAT}.npz"
 
 
-def measure_baseline(target: Target, cache: Path, prepare: Callable[[], PreparedTarget]) -> Baseline:
+def measure_baseline(
+    target: Target, cache: Path, prepare: Callable[[], PreparedTarget], times: Path | None = None
+) -> Baseline:
     """The baseline of a target: read from the cache, or measured and cached; ``prepare`` is called only to measure.
+
+    ``times``: a file whose times of a row replace those that were measured with the baseline.
 
     Raises:
         DamagedFile: the file in the cache cannot be read.
+        SettingsError: the file of times lacks something of this target.
     """
     path = baseline_file(target, cache)
     if not path.is_file():
         _write(path, _measure(target, prepare()))
-    return _read(path)
+    baseline = _read(path)
+    if times is None:
+        return baseline
+    return replace(baseline, times=read_times(times, target.name, baseline.measures))
 
 
 def _sample(prepared: PreparedTarget, images: Floats, truth: Integers) -> BaselineSample:
@@ -154,40 +153,12 @@ def _rows(prepared: PreparedTarget, images: Floats) -> Rows:
     return _sample(prepared, images, np.zeros(len(images), np.int64)).rows
 
 
-def _seconds(call: Callable[[Floats], object], images: Floats, batch_rows: int) -> float:
-    """The median processor time of a call per row, over batches of ``batch_rows`` rows, each the fastest of some repeats.
-
-    The fastest, because other processes of the machine only add to a call's time.
-    """
-    seconds = []
-    for start in range(0, len(images), batch_rows):
-        batch, repeats = images[start : start + batch_rows], []
-        for _ in range(_REPEATS):
-            begin = time.process_time()
-            call(batch)
-            repeats.append((time.process_time() - begin) / len(batch))
-            if repeats[-1] * len(batch) > _LONG:
-                break
-        seconds.append(min(repeats))
-    return statistics.median(seconds)
-
-
-def _seconds_of_measure(measure: LeakMeasure, scores: Floats, images: Floats) -> float:
-    """The median seconds of a measure for one row; they do not depend on the scores' values."""
-    return _seconds(lambda rows: measure_all({"one": measure}, scores[: len(rows)], rows), images, 1)
-
-
 def _measure(target: Target, prepared: PreparedTarget) -> Baseline:
     honest, rng = prepared.data_split.honest, np.random.default_rng(_SEED)
     kinds = _honest_kinds(prepared, rng)
     ordinary = kinds[ORDINARY]
     easy = honest.x[ordinary.scores.max(axis=1).argmax()]
     copies = jittered(easy, _JITTERED, target.levels, rng)
-    timed = honest.x[:_TIMED]
-    undefended = _seconds(prepared.victim.scores, timed, 1) if target.undefended is None else target.undefended
-    measure_seconds = {
-        name: _seconds_of_measure(measure, ordinary.scores, timed) for name, measure in prepared.leak_measures.items()
-    }
     return Baseline(
         victim=prepared.victim.identity,
         measures=tuple(prepared.leak_measures),
@@ -198,9 +169,7 @@ def _measure(target: Target, prepared: PreparedTarget) -> Baseline:
         jittered=_rows(prepared, copies),
         easy=_rows(prepared, easy[None]),
         images=honest.x,
-        undefended=undefended,
-        batched=_seconds(prepared.victim.scores, np.resize(honest.x, (3 * _BATCH, *honest.x.shape[1:])), _BATCH),
-        measure_seconds=measure_seconds,
+        times=measure_times(target, prepared),
     )
 
 
@@ -222,9 +191,9 @@ def _write(path: Path, baseline: Baseline) -> None:
         "kinds": list(baseline.kinds),
         _DECLARED: list(baseline.declared),
         _STRANGERS: list(baseline.strangers),
-        "undefended": baseline.undefended,
-        "batched": baseline.batched,
-        "measure_seconds": dict(baseline.measure_seconds),
+        "undefended": baseline.times.undefended,
+        "batched": baseline.times.batched,
+        "measure_seconds": dict(baseline.times.measures),
     }
     write_arrays(path, arrays, note)
 
@@ -248,7 +217,5 @@ def _read(path: Path) -> Baseline:
         jittered=rows(_JITTER),
         easy=rows(_EASY),
         images=unpack_images(arrays["images"]),
-        undefended=note["undefended"],
-        batched=note["batched"],
-        measure_seconds=note["measure_seconds"],
+        times=RowTimes(note["undefended"], note["batched"], note["measure_seconds"]),
     )

@@ -76,7 +76,7 @@ class ExperimentContext:
             return scheme.toll.charge(split_over_accounts(rows, len(rows)), _HONEST_CALLER, self.rng(2)).seconds
 
         return Cover(
-            baseline.honest.rows, baseline.jittered, baseline.easy, baseline.undefended, price, scheme.replayable
+            baseline.honest.rows, baseline.jittered, baseline.easy, baseline.times.undefended, price, scheme.replayable
         )
 
 
@@ -219,7 +219,7 @@ def evaluate_honest(context: ExperimentContext) -> Result:
     alarms = np.flatnonzero(paid.surcharges > 1.0)
     cost: dict[str, float | None] = {"ratio": paid.ratio}
     if workload.pattern.rows > 1:  # a model server needs less time per row in batches
-        cost["ratio_to_batched"] = float(paid.waits.sum() / (paid.rows.sum() * baseline.batched))
+        cost["ratio_to_batched"] = float(paid.waits.sum() / (paid.rows.sum() * baseline.times.batched))
     return Result(
         experiment=experiment,
         queries=int(paid.rows.sum()),

@@ -24,12 +24,14 @@ class Workspace:
     """The folder of the data sets and the cache of what is trained or measured.
 
     ``data`` may be None for targets with embedded data. ``foreign``: the source of foreign images, see
-    ``datasets.foreign_images``; empty: the target's usual one.
+    ``datasets.foreign_images``; empty: the target's usual one. ``times``: a file of ``bench times``, which rows are priced
+    by; None: the times that were measured when a target was prepared.
     """
 
     data: Path | None
     cache: Path
     foreign: str = ""
+    times: Path | None = None
 
     @property
     def folder(self) -> Path:

@@ -149,16 +149,17 @@ def _target(name: str, workspace: Workspace) -> PreparedTarget:
 
 @lru_cache(maxsize=4)
 def _baseline(name: str, workspace: Workspace) -> Baseline:
-    return measure_baseline(TARGETS[name], workspace.cache, lambda: _target(name, workspace))
+    return measure_baseline(TARGETS[name], workspace.cache, lambda: _target(name, workspace), workspace.times)
 
 
 def prepare_target(name: str, workspace: Workspace, progress: Progress) -> None:
     """Train and measure what a target needs and the cache lacks; call it before several processes use the target.
 
     Raises:
-        DataError: its data sets are missing.
+        DataError: its data sets are missing. SettingsError: the workspace's file of times lacks something of the target.
     """
-    measure_baseline(TARGETS[name], workspace.cache, lambda: TARGETS[name].prepare(workspace, progress))
+    prepare = partial(TARGETS[name].prepare, workspace, progress)
+    measure_baseline(TARGETS[name], workspace.cache, prepare, workspace.times)
 
 
 def _price_oracle(prepared: PreparedTarget, baseline: Baseline, target: str) -> Callable[[Floats], Floats]:

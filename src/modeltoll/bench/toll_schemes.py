@@ -60,7 +60,6 @@ DEFAULT_MEASURES = (
     f"{ENTROPY}+{NOVELTY}"  # the measures that our tariff prices, joined; entropy with a third of the weight
 )
 _WEIGHTS = {DEFAULT_MEASURES: (1 / 3, 2 / 3)}
-_GATE_SECONDS = 1.03e-3  # own_p50_ms of results/benchmarks/bench_gateway.json; it includes measuring the entropy
 _COORDINATES = 2  # of the cells, at most; of more measures the tariff chooses two
 _ROWS_PER_STEP = 1000  # a row of the authors' traces
 _PUBLISHED_BASES = {"pknn-eps": 1.05, "pknn-eps mnist": 1.18}  # Dziedzic et al. 2022; PATE's is the default
@@ -105,7 +104,8 @@ class TollOnTarget:
 
 def _gate_seconds(baseline: Baseline, measures: tuple[str, ...]) -> float:
     """The gateway's own seconds per row, with the measures that its tariff prices."""
-    return _GATE_SECONDS + sum(baseline.measure_seconds[name] for name in measures if name != ENTROPY)
+    times = baseline.times
+    return times.gate + sum(times.measures[name] for name in measures if name != ENTROPY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +149,7 @@ class TollChoice:
 
 def _no_toll(baseline: Baseline, choice: TollChoice) -> TollOnTarget:
     del choice
-    return TollOnTarget(FreeToll(), UnpricedTariff(baseline.measures), Times(baseline.undefended), ())
+    return TollOnTarget(FreeToll(), UnpricedTariff(baseline.measures), Times(baseline.times.undefended), ())
 
 
 def _published_toll(baseline: Baseline, choice: TollChoice) -> TollOnTarget:
@@ -161,7 +161,7 @@ def _published_toll(baseline: Baseline, choice: TollChoice) -> TollOnTarget:
     terms = PublishedTerms(base=base, signed=False, rows_per_step=_ROWS_PER_STEP)
     tariff = PublishedTariff(measure, line, terms)
     toll = PublishedBatchTariff(tariff, baseline.measures)
-    times = Times(baseline.undefended, _gate_seconds(baseline, (measure,)))
+    times = Times(baseline.times.undefended, _gate_seconds(baseline, (measure,)))
     return TollOnTarget(toll, tariff, times, (measure,), SHA256, replayable=True)
 
 
@@ -170,7 +170,7 @@ def _conformal_toll(name: str, terms: ConformalTerms, baseline: Baseline, choice
     measures = choice.measures
     if not terms.kinds and not terms.classes:  # as before there were kinds: by the measures fitted without them
         measures = tuple(clean if (clean := clean_name(each)) in baseline.measures else each for each in measures)
-    times = Times(baseline.undefended, _gate_seconds(baseline, choice.measures))
+    times = Times(baseline.times.undefended, _gate_seconds(baseline, choice.measures))
     fit = fit_with_rows_held_back(
         choice.target,
         _samples(baseline, terms, measures, choice.foreign),

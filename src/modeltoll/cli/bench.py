@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from modeltoll.cli.bench_options import USUAL_CACHE, Cache, DataFolder, RunOptions
+from modeltoll.cli.option_records import takes_options
 from modeltoll.cli.terminal import (
     JsonFile,
     note,
@@ -44,67 +46,8 @@ commands.add_typer(bench_commands, name="bench")
 
 @bench_commands.command(epilog="Example: modeltoll bench run quick -o results/bench")
 @with_exit_codes
-def run(  # noqa: PLR0913  each is a choice of the operator's
-    names: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="SUITE...",
-            help="Suites to run: table2, table3, evasions, strangers, honest, trade-off, defences, magika, quick.",
-        ),
-    ],
-    *,
-    folder: Annotated[
-        Path,
-        typer.Option(
-            "--out",
-            "-o",
-            help="Folder for the results, one file each; experiments with a result there are not run again.",
-        ),
-    ],
-    data_dir: Annotated[Path | None, typer.Option(help="Folder of the data sets; by default $MODELTOLL_DATA.")] = None,
-    cache: Annotated[Path, typer.Option(help="Folder that caches trained victims and extraction runs.")] = Path(
-        "build/bench"
-    ),
-    dataset: Annotated[list[str] | None, typer.Option(help="Run only this data set; may be repeated.")] = None,
-    attack: Annotated[list[str] | None, typer.Option(help="Run only this attack; may be repeated.")] = None,
-    defence: Annotated[
-        list[str] | None, typer.Option(help="Run only this defence, in suites that compare them; may be repeated.")
-    ] = None,
-    foreign: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME|FILE.npz|FOLDER",
-            help="Source of out-of-distribution images: a data set, 'noise', an .npz file or a folder; by default the suite's own.",
-        ),
-    ] = "",
-    profile: Annotated[
-        str | None,
-        typer.Option(
-            help="Parameters of attacks: full (the paper's), quick, or no-clones (the same queries as full, and no clone is trained); by default the suite's own."
-        ),
-    ] = None,
-    queries: Annotated[
-        int | None, typer.Option(min=1, help="Query budget of each attack, in rows; by default the suite's own.")
-    ] = None,
-    seeds: Annotated[
-        int, typer.Option(min=1, help="Number of seeds per experiment; slow extraction runs use one.")
-    ] = 3,
-    jobs: Annotated[int, typer.Option(min=1, help="Number of processes.")] = 1,
-    ray: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ADDRESS", help="Run on the Ray cluster at this address; 'local' starts one on this machine."
-        ),
-    ] = None,
-    live: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            help="Also send this many rows of each extraction run through a real gateway, which takes about a minute each; 0: none.",
-        ),
-    ] = 0,
-    json_file: JsonFile = None,
-) -> None:
+@takes_options
+def run(options: RunOptions) -> None:
     """Run suites of experiments and print the results.
 
     An interrupted run continues where it stopped. Suites share victims and extraction runs through the cache.
@@ -116,23 +59,65 @@ def run(  # noqa: PLR0913  each is a choice of the operator's
         from modeltoll.bench.experiment import result_origin  # noqa: PLC0415
         from modeltoll.bench.prepared_target import Workspace  # noqa: PLC0415
         from modeltoll.bench.runner import RunSettings, pending_jobs  # noqa: PLC0415
-    if profile is not None and profile not in PROFILES:
-        raise SettingsError([f"--profile: there is no {profile!r}; there are: {', '.join(PROFILES)}"])
-    options = suites.SuiteOptions(
-        tuple(dataset or ()), tuple(attack or ()), profile, seeds, queries, foreign, tuple(defence or ())
+    if options.profile is not None and options.profile not in PROFILES:
+        raise SettingsError([f"--profile: there is no {options.profile!r}; there are: {', '.join(PROFILES)}"])
+    chosen = suites.SuiteOptions(
+        tuple(options.dataset or ()),
+        tuple(options.attack or ()),
+        options.profile,
+        options.seeds,
+        options.queries,
+        options.foreign,
+        tuple(options.defence or ()),
     )
-    planned = [experiment for name in names for experiment in suites.plan_experiments(name, options)]
-    jobs_left = pending_jobs(planned, folder, live=live > 0)
+    planned = [experiment for name in options.names for experiment in suites.plan_experiments(name, chosen)]
+    jobs_left = pending_jobs(planned, options.folder, live=options.live > 0)
     left = sum(len(job.experiments) for job in jobs_left)
-    message = f"{', '.join(names)}: {len(planned)} experiments, {len(planned) - left} of them done before"
+    message = f"{', '.join(options.names)}: {len(planned)} experiments, {len(planned) - left} of them done before"
     note.print(message, soft_wrap=True)
-    run_settings = RunSettings(Workspace(data_dir, cache), folder, result_origin(_command()), live=live)
-    failed = _run_jobs(jobs_left, run_settings, jobs, ray)
-    _show(planned, folder, json_file)
+    run_settings = RunSettings(
+        Workspace(options.data_dir, options.cache, times=options.times),
+        options.folder,
+        result_origin(_command()),
+        live=options.live,
+    )
+    failed = _run_jobs(jobs_left, run_settings, options.jobs, options.ray)
+    _show(planned, options.folder, options.json_file)
     if failed:
         raise ModeltollError(
             f"{failed} of {len(jobs_left)} jobs failed; finished results are kept, and the same command runs the others"
         )
+
+
+@bench_commands.command(epilog="Example: modeltoll bench times mnist --data-dir data -o results/bench/times.json")
+@with_exit_codes
+def times(
+    names: Annotated[list[str], typer.Argument(metavar="DATASET...", help="Data sets to time a row of.")],
+    *,
+    path: Annotated[Path, typer.Option("--out", "-o", help="File for the times; 'bench run --times' reads it.")],
+    data_dir: DataFolder = None,
+    cache: Cache = USUAL_CACHE,
+    repeats: Annotated[int, typer.Option(min=1, help="How often each row is timed; its least time counts.")] = 20,
+) -> None:
+    """Measure what a row and its leak measures take on one core of this machine, on which no other load should run."""
+    with requires_extra("bench"):
+        from modeltoll.bench.experiment import result_origin  # noqa: PLC0415  an extra
+        from modeltoll.bench.prepared_target import Workspace  # noqa: PLC0415
+        from modeltoll.bench.row_times import measure_times, write_times  # noqa: PLC0415
+        from modeltoll.bench.targets import TARGETS  # noqa: PLC0415
+    if unknown := [name for name in names if name not in TARGETS]:
+        raise SettingsError([f"there is no data set {', '.join(unknown)}; there are: {', '.join(TARGETS)}"])
+    found = {}
+    for name in dict.fromkeys(names):
+        with stage(f"Preparing {name}") as progress:
+            prepared = TARGETS[name].prepare(Workspace(data_dir, cache), progress)
+        with stage(f"Timing {name}"):
+            found[name] = measure_times(TARGETS[name], prepared, repeats)
+    write_times(path, found, asdict(result_origin(_command())))
+    for name, each in found.items():
+        ms = ", ".join(f"{measure} {1e3 * seconds:.3f}" for measure, seconds in each.measures.items())
+        note.print(f"{name}: without a gateway {1e3 * each.undefended:.3f} ms a row; {ms}", soft_wrap=True)
+    note.print(f"written: {path}", soft_wrap=True)
 
 
 def _run_jobs(jobs_left: Sequence[Job], run_settings: RunSettings, jobs: int, ray: str | None) -> int:

@@ -27,7 +27,7 @@ import typer
 from rich.markup import escape
 
 from modeltoll._version import __version__
-from modeltoll.cli import accounts, bench, calibrate, call_proxy, demo, fit_measures, keys, setup, simulate_explain
+from modeltoll.cli import accounts, bench, calibrate, call, demo, fit_measures, keys, proxy, setup, simulate_explain
 
 __all__ = ["app"]
 
@@ -155,7 +155,8 @@ for commands in (  # in the order of --help
     simulate_explain.commands,
     accounts.commands,
     keys.commands,
-    call_proxy.commands,
+    call.commands,
+    proxy.commands,
     _bench_puzzle_command,
     bench.commands,
 ):

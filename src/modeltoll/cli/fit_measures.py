@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from modeltoll.cli.novelty_options import FitNoveltyOptions, ImageShape, Seed
 from modeltoll.cli.novelty_output import data_line, network_line, report_headings, report_json, report_lines
+from modeltoll.cli.option_records import takes_options
 from modeltoll.cli.private_files import array_of, load_private, load_rows
 from modeltoll.cli.terminal import (
-    JsonFile,
     duration,
     note,
     print_table,
@@ -44,21 +45,7 @@ Inputs = Annotated[
     Path,
     typer.Argument(metavar="X.npy", help="Inputs of the private training data, one example per row, of any shape."),
 ]
-NoveltyInputs = Annotated[
-    Path,
-    typer.Argument(
-        metavar="X.npy",
-        help="Inputs of the private training data, one example per row: numbers of any shape and scale, codes, or texts; also .csv, .jsonl, .parquet.",
-    ),
-]
 Labels = Annotated[Path, typer.Argument(metavar="Y.npy", help="Labels of the private training data, numbers or text.")]
-ImageShape = Annotated[
-    str | None,
-    typer.Option(
-        metavar="HxW[xC]", help="Shape of the images, if each is stored as a flat row; by default the shape in X.npy."
-    ),
-]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of the training; the same seed and data give the same file.")]
 
 
 @commands.command("fit-teachers", epilog="Example: modeltoll fit-teachers X.npy y.npy -o teachers.npz")
@@ -113,52 +100,8 @@ def fit_teachers(  # noqa: PLR0913  each is a choice of the operator's
 
 @commands.command("fit-novelty", epilog="Example: modeltoll fit-novelty X.npy y.npy --kinds blur,dark -o novelty.npz")
 @with_exit_codes
-def fit_novelty(  # noqa: PLR0913  each is a choice of the operator's
-    inputs: NoveltyInputs,
-    labels: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="[Y.npy]", help="Labels of the private training data; without them there is no network."
-        ),
-    ] = None,
-    *,
-    out: Annotated[Path, typer.Option("-o", "--out", help="Output file for the measure with its network, .npz.")],
-    kinds: Annotated[
-        str | None,
-        typer.Option(
-            metavar="KINDS",
-            help="Corruptions that honest callers send, such as blur,dark,rotate:25; photo or table for the usual ones; "
-            "none. By default photo for images, table for numbers, none for codes.",
-        ),
-    ] = None,
-    kind: Annotated[
-        list[str] | None,
-        typer.Option("--kind", metavar="NAME=ROWS.npy", help="Rows of another kind of honest callers. Repeatable."),
-    ] = None,
-    network: Annotated[
-        str | None,
-        typer.Option(
-            help="torch (extra 'train'), small (scikit-learn) or none. By default torch where it is installed."
-        ),
-    ] = None,
-    codes: Annotated[
-        bool | None,
-        typer.Option(
-            "--codes/--numbers",
-            help="Whether whole numbers are codes (bytes, characters, tokens), which are hashed, or quantities. By "
-            "default codes if most columns exceed 255.",
-        ),
-    ] = None,
-    neighbours: Annotated[
-        int, typer.Option(min=1, help="k: the leak is the distance to the k-th nearest private point.")
-    ] = 5,
-    points: Annotated[
-        int, typer.Option(min=2, help="Largest number of points to keep; half of them are of the kinds.")
-    ] = 5_000,
-    shape: ImageShape = None,
-    seed: Seed = 0,
-    json_file: JsonFile = None,
-) -> None:
+@takes_options
+def fit_novelty(options: FitNoveltyOptions) -> None:
     """Fit the measure 'novelty' in the layers of a small network that is trained on the private data.
 
     Reads private inputs and labels, writes one file, and prints how accurate the network is on rows that were kept back,
@@ -169,21 +112,29 @@ def fit_novelty(  # noqa: PLR0913  each is a choice of the operator's
     from modeltoll.leak.layered_novelty import NoveltyTerms  # noqa: PLC0415
     from modeltoll.leak.novelty_report import report_novelty  # noqa: PLC0415
 
-    data = PrivateData(load_rows(inputs, shape, codes=codes), None if labels is None else array_of(labels, "labels"))
-    corruptions = _kinds(kinds, data.rows)
-    rows = {name: _kind_rows(path, data.rows) for name, path in _named_files(kind or [])}
-    plan = NoveltyPlan(corruptions, rows, network, NoveltyTerms(neighbours, max_points=points, seed=seed))
+    data = PrivateData(
+        load_rows(options.inputs, options.shape, codes=options.codes),
+        None if options.labels is None else array_of(options.labels, "labels"),
+    )
+    corruptions = _kinds(options.kinds, data.rows)
+    rows = {name: _kind_rows(path, data.rows) for name, path in _named_files(options.kind or [])}
+    plan = NoveltyPlan(
+        corruptions,
+        rows,
+        options.network,
+        NoveltyTerms(options.neighbours, max_points=options.points, seed=options.seed),
+    )
     note.print(data_line(data.rows, (*(each.name for each in corruptions), *rows)), soft_wrap=True)
     fitted = fit(data, plan, stage)
     with stage("Measuring rows that were kept back") as progress:
-        report = report_novelty(fitted, corruptions, progress, seed)
-    fitted.measure.save(out)
+        report = report_novelty(fitted, corruptions, progress, options.seed)
+    fitted.measure.save(options.out)
     note.print(network_line(report), soft_wrap=True)
-    if json_file is not None:
-        write_json(report_json(report), json_file)
-    if json_file != "-":
+    if options.json_file is not None:
+        write_json(report_json(report), options.json_file)
+    if options.json_file != "-":
         print_table(report_headings(report), report_lines(report))
-    note.print(f"novelty: {out}", soft_wrap=True)
+    note.print(f"novelty: {options.out}", soft_wrap=True)
 
 
 def _kinds(stated: str | None, private: PrivateRows) -> tuple[Corruption, ...]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from modeltoll.cli.terminal import JsonFile, print_table, requires_extra, stage, with_exit_codes, write_json
+from modeltoll.cli.option_records import takes_options
+from modeltoll.cli.simulate_options import ExplainOptions, SimulateOptions
+from modeltoll.cli.terminal import print_table, requires_extra, stage, with_exit_codes, write_json
 from modeltoll.errors import CalibrationError, SettingsError
 
 if TYPE_CHECKING:
@@ -26,79 +27,8 @@ commands = typer.Typer()
     epilog="Example: modeltoll simulate leaks.npz --tariff tariff.json --tariff published --figure ratios.png"
 )
 @with_exit_codes
-def simulate(  # noqa: PLR0913  each is a choice of the operator's
-    recorded: Annotated[
-        Path,
-        typer.Argument(
-            metavar="TRACE.csv|LEAKS.npz",
-            help="A trace of attacks, or recorded leaks of rows; see docs/explanation/pricing.md.",
-        ),
-    ],
-    *,
-    tariff: Annotated[
-        list[str], typer.Option(help="'published', or a tariff file; repeat the option to compare several.")
-    ],
-    standard: Annotated[Path | None, typer.Option(help="Trace of the standard user; needed with a TRACE.csv.")] = None,
-    signed: Annotated[
-        bool,
-        typer.Option(
-            "--signed/--unsigned",
-            help="Published tariff: charge callers who leak less than the standard user no more, unlike the paper.",
-        ),
-    ] = False,
-    rows_per_step: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Published tariff: rows per puzzle; by default one puzzle per line of the trace, as in the paper.",
-        ),
-    ] = None,
-    base: Annotated[
-        float, typer.Option(min=1, help="Published tariff: base of the exponential in the excess leak.")
-    ] = 1.0075,
-    measure: Annotated[
-        str | None, typer.Option(help="Published tariff: name of the recorded measure; by default the first.")
-    ] = None,
-    undefended_ms: Annotated[
-        float | None,
-        typer.Option(min=0.001, help="Time of one row without a gateway, in ms; by default from the tariff."),
-    ] = None,
-    gate_ms: Annotated[
-        float | None, typer.Option(min=0, help="The gateway's own time for one row, in ms; by default from the tariff.")
-    ] = None,
-    rows: Annotated[int, typer.Option(min=0, help="Number of rows that each thief wants; 0: as recorded.")] = 10_000,
-    accounts: Annotated[
-        str, typer.Option(help="Numbers of accounts per thief, separated by commas.")
-    ] = "1,10,100,1000,10000",
-    fillers: Annotated[
-        str, typer.Option(help="Numbers of filler rows per stolen row, separated by commas.")
-    ] = "1,2,4,8",
-    filler_p: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Also use fillers with this distribution of p-values, such as 0.5, 0.1..1 or 0.3*0..0.1+0.7*0.5..1; may be repeated."
-        ),
-    ] = None,
-    abandon: Annotated[
-        str,
-        typer.Option(
-            help="Thieves leave rows that cost more than this many times the undefended time; numbers separated by commas."
-        ),
-    ] = "1,10",
-    honest_callers: Annotated[
-        int, typer.Option(min=0, help="Number of honest callers, drawn from the calibration.")
-    ] = 20,
-    honest_rows: Annotated[int, typer.Option(min=0, help="Number of rows of each honest caller.")] = 10_000,
-    anonymous: Annotated[
-        bool, typer.Option("--anonymous", help="All callers are anonymous, and pay the new-account toll.")
-    ] = False,
-    together: Annotated[
-        bool, typer.Option("--together", help="All accounts of a caller belong to one organisation.")
-    ] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the drawn rows; the same seed draws the same rows.")] = 0,
-    figure: Annotated[Path | None, typer.Option(help="Also draw the ratios to this .png file.")] = None,
-    json_file: JsonFile = None,
-) -> None:
+@takes_options
+def simulate(options: SimulateOptions) -> None:
     """Compute what honest callers and thieves would pay under a tariff, without a gateway.
 
     Replays a trace of attacks, or simulates callers from recorded leaks, and prints a table.
@@ -111,33 +41,35 @@ def simulate(  # noqa: PLR0913  each is a choice of the operator's
         from modeltoll.simulation.p_value_mixture import parse_mixture  # noqa: PLC0415
         from modeltoll.simulation.replay import replay_attackers  # noqa: PLC0415
         from modeltoll.simulation.scenarios import ThiefPlan  # noqa: PLC0415
-    terms = PublishedTerms(base=base, signed=signed, rows_per_step=rows_per_step)
-    if recorded.suffix != ".npz":
-        if figure is not None:
+    terms = PublishedTerms(base=options.base, signed=options.signed, rows_per_step=options.rows_per_step)
+    if options.recorded.suffix != ".npz":
+        if options.figure is not None:
             raise SettingsError(["--figure: a figure is drawn of an .npz file of leaks, not of a trace; leave it out"])
-        costs = inputs.replay_trace(recorded, standard, tariff, terms)
-        _print_lines(costs, tables.MODE_HEADINGS, tables.mode_cells(costs), json_file)
+        costs = inputs.replay_trace(options.recorded, options.standard, options.tariff, terms)
+        _print_lines(costs, tables.MODE_HEADINGS, tables.mode_cells(costs), options.json_file)
         return
-    samples = read_leaks(recorded)
+    samples = read_leaks(options.recorded)
     plan = ThiefPlan(
-        rows=rows or None,
-        accounts=inputs.parse_counts(accounts, "--accounts"),
-        fillers=inputs.parse_counts(fillers, "--fillers"),
-        distributions={text: parse_mixture(text) for text in filler_p or ()},
-        abandon=inputs.parse_numbers(abandon, "--abandon"),
-        honest_callers=honest_callers,
-        honest_rows=honest_rows,
-        caller=Caller("net:simulated" if anonymous else "key:simulated", groups=("org:simulated",) * together),
+        rows=options.rows or None,
+        accounts=inputs.parse_counts(options.accounts, "--accounts"),
+        fillers=inputs.parse_counts(options.fillers, "--fillers"),
+        distributions={text: parse_mixture(text) for text in options.filler_p or ()},
+        abandon=inputs.parse_numbers(options.abandon, "--abandon"),
+        honest_callers=options.honest_callers,
+        honest_rows=options.honest_rows,
+        caller=Caller(
+            "net:simulated" if options.anonymous else "key:simulated", groups=("org:simulated",) * options.together
+        ),
     )
-    times = inputs.TimeOptions(*(None if ms is None else ms / 1000 for ms in (undefended_ms, gate_ms)))
-    simulation = inputs.load_inputs(tariff, samples, inputs.PublishedTollOptions(measure, terms), times)
+    times = inputs.TimeOptions(*(None if ms is None else ms / 1000 for ms in (options.undefended_ms, options.gate_ms)))
+    simulation = inputs.load_inputs(options.tariff, samples, inputs.PublishedTollOptions(options.measure, terms), times)
     with stage("Replaying callers"):
-        lines = replay_attackers(samples, simulation.tariffs, simulation.times, plan, seed)
-    _print_lines(lines, tables.LINE_HEADINGS, tables.line_cells(lines), json_file)
-    if figure is not None:
+        lines = replay_attackers(samples, simulation.tariffs, simulation.times, plan, options.seed)
+    _print_lines(lines, tables.LINE_HEADINGS, tables.line_cells(lines), options.json_file)
+    if options.figure is not None:
         with requires_extra("demo"):
             from modeltoll.simulation.figure import draw_lines  # noqa: PLC0415
-        draw_lines(lines, figure, recorded.stem)
+        draw_lines(lines, options.figure, options.recorded.stem)
 
 
 def _print_lines(
@@ -151,33 +83,8 @@ def _print_lines(
 
 @commands.command(epilog="Example: modeltoll explain tariff.json --leak entropy=0.4 --leak novelty=2.1 --class 3")
 @with_exit_codes
-def explain(  # noqa: PLR0913  each is a choice of the operator's
-    tariff: Annotated[Path, typer.Argument(metavar="TARIFF.json", help="Tariff file, as written by 'calibrate'.")],
-    *,
-    leak: Annotated[
-        list[str] | None, typer.Option(help="MEASURE=LEAK of one row; once for each measure of the tariff.")
-    ] = None,
-    clean: Annotated[
-        list[str] | None,
-        typer.Option(help="MEASURE=LEAK of the row by the measure fitted without kinds; by default as --leak."),
-    ] = None,
-    predicted: Annotated[
-        int | None, typer.Option("--class", min=0, help="Predicted class of the row; by default none.")
-    ] = None,
-    caller: Annotated[
-        str | None, typer.Option(help="Account name of a caller, such as key:alice or net:198.51.100.7.")
-    ] = None,
-    ledger: Annotated[str | None, typer.Option(help="URL of the ledger that has the caller's account.")] = None,
-    group: Annotated[
-        list[str] | None,
-        typer.Option(help="Group of the caller, such as org:acme or prefix:198.51.100.0/24; may be repeated."),
-    ] = None,
-    discount: Annotated[
-        float, typer.Option(min=0, max=1, help="Discount of the caller, 0..1, as in the settings.")
-    ] = 0.0,
-    multiplier: Annotated[float, typer.Option(min=0, help="Price multiplier of the caller's tier.")] = 1.0,
-    json_file: JsonFile = None,
-) -> None:
+@takes_options
+def explain(options: ExplainOptions) -> None:
     """Explain the price of one row, the suspicion against one caller, or both.
 
     Of a row: its p-value among each kind, which kind decides, the price of its cell, and the clean price. Of a caller: the
@@ -189,23 +96,25 @@ def explain(  # noqa: PLR0913  each is a choice of the operator's
         from modeltoll.pricing.calibration_file import load_calibration  # noqa: PLC0415
         from modeltoll.pricing.conformal_tariff import ConformalTariff  # noqa: PLC0415
         from modeltoll.simulation import tables  # noqa: PLC0415
-    if (caller is None) != (ledger is None) or not (leak or caller):
+    if (options.caller is None) != (options.ledger is None) or not (options.leak or options.caller):
         raise SettingsError(["explain: give --leak for a row, or --caller and --ledger for a caller, or all of them"])
-    if leak is None and (clean is not None or predicted is not None):
+    if options.leak is None and (options.clean is not None or options.predicted is not None):
         raise SettingsError(["explain: --clean and --class describe a row; give --leak too"])
-    conformal = ConformalTariff(load_calibration(tariff))
+    conformal = ConformalTariff(load_calibration(options.tariff))
     of_caller = None
-    if caller is not None and ledger is not None:
-        caller_record = Tier(multiplier=multiplier).caller(caller, tuple(group or ()), discount=discount)
-        account, standing, logged_as = asyncio.run(_account(ledger, caller_record, conformal.calibration.model))
+    if options.caller is not None and options.ledger is not None:
+        caller_record = Tier(multiplier=options.multiplier).caller(
+            options.caller, tuple(options.group or ()), discount=options.discount
+        )
+        account, standing, logged_as = asyncio.run(_account(options.ledger, caller_record, conformal.calibration.model))
         of_caller = explain.explain_caller(conformal, account, standing, logged_as)
     row = None
-    if leak:
-        leaks, clean_leaks = _row_leaks(conformal.measures, leak, clean, predicted)
+    if options.leak:
+        leaks, clean_leaks = _row_leaks(conformal.measures, options.leak, options.clean, options.predicted)
         row = explain.explain_row(conformal, leaks, of_caller, clean_leaks)
-    if json_file is not None:
-        write_json({"row": row and asdict(row), "caller": of_caller and asdict(of_caller)}, json_file)
-    if json_file == "-":
+    if options.json_file is not None:
+        write_json({"row": row and asdict(row), "caller": of_caller and asdict(of_caller)}, options.json_file)
+    if options.json_file == "-":
         return
     if row is not None:
         print_table(("row", ""), tables.row_cells(row))

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import zlib
-from io import BytesIO
-
+from modeltoll.decompression import DataFollows, coding_of, inflated
 from modeltoll.errors import TollMalformed
 from modeltoll.wire import MAX_TOLL_BYTES
 
-__all__ = ["CODINGS", "check_encoding", "decompressed"]
-
-CODINGS = frozenset(("gzip", "x-gzip", "deflate", "identity"))
-_BLOCK = 1 << 16  # bytes that are inflated at once
-_GZIP_BITS, _ZLIB_BITS, _RAW_BITS = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS, -zlib.MAX_WBITS
-_DEFLATE_METHOD = 8  # in the first byte of zlib's format (RFC 1950), which some servers leave out
+__all__ = ["check_encoding", "decompressed"]
 
 
 def check_encoding(encoding: str) -> str:
@@ -22,12 +15,12 @@ def check_encoding(encoding: str) -> str:
     Raises:
         TollMalformed: several codings, or another one.
     """
-    codings = [name for name in (part.strip().lower() for part in encoding.split(",")) if name not in ("", "identity")]
-    if not codings:
-        return ""
-    if len(codings) > 1 or codings[0] not in CODINGS:
-        raise TollMalformed("the toll's body has more than one layer of compression, or neither gzip nor deflate")
-    return codings[0].removeprefix("x-")
+    try:
+        return coding_of(encoding)
+    except ValueError:
+        raise TollMalformed(
+            "the toll's body has more than one layer of compression, or neither gzip nor deflate"
+        ) from None
 
 
 def decompressed(raw: bytes, encoding: str) -> bytes:
@@ -41,26 +34,11 @@ def decompressed(raw: bytes, encoding: str) -> bytes:
     coding = check_encoding(encoding)
     if not coding or not raw:
         return raw
-    bits = _GZIP_BITS
-    if coding == "deflate":
-        bits = _ZLIB_BITS if raw[0] & 0x0F == _DEFLATE_METHOD else _RAW_BITS
     try:
-        return _inflated(raw, bits)
-    except zlib.error:
+        return inflated(raw, coding, MAX_TOLL_BYTES)
+    except OverflowError:
+        raise TollMalformed(f"the toll is larger than {MAX_TOLL_BYTES} bytes") from None
+    except DataFollows:
+        raise TollMalformed("data follows the toll's compressed body") from None
+    except ValueError:
         return b""
-
-
-def _inflated(raw: bytes, bits: int) -> bytes:
-    inflater, body, at = zlib.decompressobj(bits), BytesIO(), 0
-    while not inflater.eof:
-        pending = inflater.unconsumed_tail
-        if not pending:
-            pending, at = raw[at : at + _BLOCK], at + _BLOCK
-        if not pending:
-            raise zlib.error("the compressed body is incomplete")
-        body.write(inflater.decompress(pending, _BLOCK))
-        if body.tell() > MAX_TOLL_BYTES:
-            raise TollMalformed(f"the toll is larger than {MAX_TOLL_BYTES} bytes")
-    if inflater.unused_data or at < len(raw):
-        raise TollMalformed("data follows the toll's compressed body")
-    return body.getvalue()  # without a copy

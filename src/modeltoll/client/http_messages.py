@@ -5,8 +5,8 @@ from __future__ import annotations
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-from modeltoll.client.decompression import CODINGS
 from modeltoll.client.event_streams import is_event_stream
+from modeltoll.decompression import CODINGS
 from modeltoll.errors import TollMalformed
 from modeltoll.wire import ACCEPT_HEADER, MAX_TOLL_BYTES, SETTLE_HEADER, content_headers
 

@@ -9,7 +9,7 @@ from contextvars import copy_context
 from functools import cache, partial
 from typing import ParamSpec, TypeVar
 
-__all__ = ["HUGE_BYTES", "LARGE_BYTES", "LARGE_ROWS", "off_loop", "read_off_loop"]
+__all__ = ["HUGE_BYTES", "LARGE_BYTES", "LARGE_ROWS", "off_loop", "off_loop_by_size"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -17,7 +17,7 @@ R = TypeVar("R")
 # Larger bodies and batches take longer to parse, measure or seal than a switch to another thread (about 0.1 ms).
 LARGE_BYTES = 64 * 1024
 LARGE_ROWS = 64
-# Larger bodies become objects of many times their size, and hold the interpreter for long: one is read at a time.
+# Larger bodies become objects of many times their size, and hold the interpreter for long: one is worked on at a time.
 HUGE_BYTES = 1 << 20
 
 
@@ -28,11 +28,11 @@ async def off_loop(large: bool, function: Callable[P, R], *args: P.args, **kwarg
     return function(*args, **kwargs)
 
 
-async def read_off_loop(size: int, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Call a function that reads ``size`` bytes.
+async def off_loop_by_size(size: int, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Call a function that reads or makes ``size`` bytes.
 
-    Small bodies are read directly, large ones in another thread, and those above ``HUGE_BYTES`` one after the other, in
-    the order of their arrival, so that they never need more memory than one of them does.
+    It is called directly for few bytes, in another thread for many, and for more than ``HUGE_BYTES`` one after the other, in
+    the order of their arrival, so that all of them never need more memory than one of them does.
     """
     if size <= HUGE_BYTES:
         return await off_loop(size > LARGE_BYTES, function, *args, **kwargs)
@@ -42,5 +42,5 @@ async def read_off_loop(size: int, function: Callable[P, R], *args: P.args, **kw
 
 @cache
 def _huge_bodies() -> ThreadPoolExecutor:
-    """The thread that reads huge bodies."""
+    """The thread that works on huge bodies."""
     return ThreadPoolExecutor(1, thread_name_prefix="modeltoll-huge-bodies")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import lru_cache
 from hashlib import blake2b
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -213,6 +214,7 @@ def hashed_name(caller: Caller, salt: bytes) -> str:
     return blake2b(caller.name.encode(), key=salt, digest_size=8).hexdigest()
 
 
+@lru_cache(maxsize=32)  # there are few purposes, and most processes have one ledger
 def derived_key(purpose: str, salt: bytes) -> bytes:
     """A secret of 32 bytes for one purpose, from the salt of a ledger."""
     return blake2b(purpose.encode(), key=salt, digest_size=32, person=b"modeltoll").digest()

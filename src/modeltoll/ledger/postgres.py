@@ -6,11 +6,9 @@ A charge is one call of a function in the database (``sql/postgres_4.sql``) with
 
 from __future__ import annotations
 
-from dataclasses import astuple
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from psycopg import pq
-from psycopg.types.numeric import Int8
 
 from modeltoll.errors import LedgerError
 from modeltoll.evidence_records import EVIDENCE_SECONDS
@@ -21,6 +19,7 @@ from modeltoll.ledger.postgres_codec import (
     adjustment_values,
     array_literal,
     bill_values,
+    bytes_literal,
     caller_key,
     charge_values,
     decode_state,
@@ -45,8 +44,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PostgresLedger"]
 
-# The SQL is composed of constants only. Numbers whose size may vary are cast or wrapped, so that each statement is
-# prepared once.
+# The SQL is composed of constants only. Each statement is prepared once per connection.
 _CHARGE = (
     f"SELECT key, {STATE_COLUMNS} FROM modeltoll.charge(%s::bytea[], %s::text[], %s, %s, %s::float8[], %s::int[],"  # noqa: S608
     " %s::bigint[], %s::int, %s, %s, %s, %s::bigint[], %s::int)"
@@ -168,12 +166,12 @@ class PostgresLedger:
             caller_key(caller),
             caller.name,
             float(at),
-            [settlement_math.receipt_key(caller, receipt.identity) for receipt in usable],
+            bytes_literal(settlement_math.receipt_key(caller, receipt.identity) for receipt in usable),
             *(
                 array_literal([kind(getattr(receipt, name)) for receipt in usable])
                 for name, kind in _RECEIPT_COLUMNS.items()
             ),
-            *(map(float, astuple(reservation)) if reservation is not None else (None,) * 4),
+            *(map(float, settlement_math.RESERVATION_NUMBERS(reservation)) if reservation is not None else (None,) * 4),
         )
         (found,) = await self._server.fetch(_SETTLE, values, repeatable=reservation is None)
         return Admission(*found)
@@ -207,9 +205,7 @@ class PostgresLedger:
         if adjustment is not None:
             settlement_math.check_adjustment(caller, adjustment)
         line = encode_line(self.logged_as(caller), entry)
-        columns = [
-            Int8(value) if kind is int else kind(value) for value, kind in zip(line, LOG_COLUMNS.values(), strict=True)
-        ]
+        columns = [kind(value) for value, kind in zip(line, LOG_COLUMNS.values(), strict=True)]
         changes = bill_values(caller, entry.model, entry.work.seconds, updates)
         if adjustment is None:
             await self._server.fetch(_BILL, (*columns, *changes))
@@ -222,7 +218,7 @@ class PostgresLedger:
     async def spend(self, caller: Caller, more: DailyUsage, quota: DailyQuota) -> bool:
         """See ``Ledger.spend``."""
         account_math.check_usage(caller, more)
-        usage = (str(more.day), Int8(more.rows), float(more.work))
+        usage = (more.day, more.rows, float(more.work))
         ((covered,),) = await self._server.fetch(
             _SPEND, (caller_key(caller), caller.name, *usage, *quota_limits(quota))
         )
@@ -238,7 +234,7 @@ class PostgresLedger:
         account_math.check_names(caller, model)
         affected = account_math.affected_accounts(caller)
         keys = [account_key(owner, model) for owner in affected]
-        found = {row[0]: row[1:] for row in await self._server.fetch(_READ, (keys,), repeatable=True)}
+        found = {row[0]: row[1:] for row in await self._server.fetch(_READ, (bytes_literal(keys),), repeatable=True)}
         own, *groups = [
             decode_state(owner, found[key]) if key in found else None for key, owner in zip(keys, affected, strict=True)
         ]
@@ -246,12 +242,12 @@ class PostgresLedger:
 
     async def largest(self, limit: int) -> Sequence[Account]:
         """See ``Ledger.largest``."""
-        found = await self._server.fetch(_LARGEST, (Int8(bounded(limit)),), repeatable=True)
+        found = await self._server.fetch(_LARGEST, (bounded(limit),), repeatable=True)
         return [decode_state(Caller(row[0]), row) for row in found]
 
     async def log(self, after: int, limit: int) -> Sequence[tuple[int, str, LogEntry]]:
         """See ``Ledger.log``."""
-        found = await self._server.fetch(_LOG, (Int8(bounded(after)), Int8(bounded(limit))), repeatable=True)
+        found = await self._server.fetch(_LOG, (bounded(after), bounded(limit)), repeatable=True)
         return [decode_line(number, dict(zip(_LINE, columns, strict=True))) for number, *columns in found]
 
     def logged_as(self, caller: Caller) -> str:

@@ -7,8 +7,6 @@ from hashlib import blake2b
 from operator import sub
 from typing import TYPE_CHECKING, Any
 
-from psycopg.types.numeric import Int8
-
 from modeltoll.evidence_records import RESTART_ROWS, EvidenceState, FinishedBlock
 from modeltoll.ledger import account_math
 from modeltoll.ledger.retention import MAX_ACCOUNTS_AT_ONCE, MAX_LINES_AT_ONCE, MAX_SLOTS_AT_ONCE
@@ -29,6 +27,7 @@ __all__ = [
     "adjustment_values",
     "array_literal",
     "bill_values",
+    "bytes_literal",
     "caller_key",
     "charge_values",
     "decode_state",
@@ -57,19 +56,19 @@ def charge_values(affected: Mapping[bytes, Caller], charge: Charge, period: floa
     """The arguments of the function ``charge``. ``affected``: the owners of the accounts, by their keys."""
     keys = sorted(affected)  # the function locks accounts in this order
     return (
-        array_literal(rf"\x{key.hex()}" for key in keys),
+        bytes_literal(keys),
         array_literal(affected[key].name for key in keys),
         charge.model,
-        Int8(charge.rows),
+        charge.rows,
         array_literal(map(float, charge.leaks)),
         array_literal(map(int, charge.cells)),
         array_literal(map(signed_fingerprint, charge.fingerprints)),
-        str(charge.cell_count),
+        charge.cell_count,
         charge.tariff,
         float(charge.at),
         float(period),
         array_literal(RESTART_ROWS),
-        str(account_math.SKETCH_SIZE),
+        account_math.SKETCH_SIZE,
     )
 
 
@@ -85,7 +84,7 @@ def bill_values(caller: Caller, model: str, seconds: float, updates: Sequence[Ev
         for block in (update.folded if update is not None else ())
     ]
     return (
-        array_literal(rf"\x{key.hex()}" for key in keys),
+        bytes_literal(keys),
         array_literal(float(seconds) if key == own else 0.0 for key in keys),
         array_literal(None if update is None else update.tariff for update in present),
         array_literal(None if update is None else float(update.log_evidence) for update in present),
@@ -120,10 +119,10 @@ def decode_state(caller: Caller, columns: Sequence[Any]) -> Account:
     return decode_account(caller, tuple(totals), leaks, evidence)
 
 
-def quota_limits(quota: DailyQuota) -> tuple[Int8, float]:
+def quota_limits(quota: DailyQuota) -> tuple[int, float]:
     """The limits as arguments of the SQL function; a missing limit is a number that cannot be reached."""
     rows = bounded(2**63 - 1 if quota.rows is None else quota.rows)
-    return Int8(rows), math.inf if quota.work is None else float(quota.work)
+    return rows, math.inf if quota.work is None else float(quota.work)
 
 
 def adjustment_values(caller: Caller, adjustment: Adjustment) -> tuple[bytes, str, float, float]:
@@ -131,10 +130,16 @@ def adjustment_values(caller: Caller, adjustment: Adjustment) -> tuple[bytes, st
     return caller_key(caller), caller.name, float(adjustment.unsettled), float(adjustment.prepaid)
 
 
-def sweep_values(due: Sweep) -> tuple[float | str | None, ...]:
+def sweep_values(due: Sweep) -> tuple[float | None, ...]:
     """The arguments of the function ``sweep``."""
     limits = (MAX_LINES_AT_ONCE, MAX_ACCOUNTS_AT_ONCE, MAX_SLOTS_AT_ONCE, account_math.SKETCH_SIZE)
-    return due.lines_before, str(due.days_before), due.expired_before, *map(str, limits)
+    return due.lines_before, due.days_before, due.expired_before, *limits
+
+
+def bytes_literal(values: Iterable[bytes]) -> str:
+    """An array literal of bytea."""
+    quoted = [rf'"\\x{value.hex()}"' for value in values]
+    return f"{{{','.join(quoted)}}}"
 
 
 def array_literal(values: Iterable[float | str | None]) -> str:

@@ -6,8 +6,8 @@ In one atomic step it reads them, calls ``settle`` or ``adjust``, and writes the
 
 from __future__ import annotations
 
-from dataclasses import astuple, replace
 from hashlib import blake2b
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from modeltoll.ledger.account_math import check_names
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from modeltoll.settlement_records import Adjustment, Receipt, Reservation
 
 __all__ = [
+    "RESERVATION_NUMBERS",
     "adjust",
     "check_adjustment",
     "check_settlement",
@@ -28,6 +29,8 @@ __all__ = [
     "unexpired",
 ]
 
+RESERVATION_NUMBERS = attrgetter("seconds", "credit", "new_account", "new_account_share")
+_RECEIPT_NUMBERS = attrgetter("expires", "unsettled", "rows", "prepaid", "new_account")
 _LARGEST, _SMALLEST = 1e15, 1e-100  # of a number that is not 0: no product of two of them overflows or underflows
 _MAX_ROWS = 2**31  # of a receipt
 _DAY = 86_400.0  # seconds in which one credit drains
@@ -47,8 +50,9 @@ def check_settlement(caller: Caller, receipts: Sequence[Receipt], reservation: R
     identities = {receipt.identity for receipt in receipts}
     if len(identities) < len(receipts) or any(len(identity) != RECEIPT_BYTES for identity in identities):
         raise ValueError(f"receipts need different identities of {RECEIPT_BYTES} bytes")
-    numbers: list[float] = [number for receipt in receipts for number in astuple(receipt)[1:]]
-    numbers += astuple(reservation) if reservation is not None else ()
+    numbers: list[float] = [number for receipt in receipts for number in _RECEIPT_NUMBERS(receipt)]
+    if reservation is not None:
+        numbers += RESERVATION_NUMBERS(reservation)
     if not all(map(_is_usual, numbers)) or any(receipt.rows >= _MAX_ROWS for receipt in receipts):
         raise ValueError("the numbers of receipts and reservations must be finite, not negative, and of a usual size")
 
@@ -60,7 +64,7 @@ def check_adjustment(caller: Caller, adjustment: Adjustment) -> None:
         ValueError: an invalid name, or a number that is not finite or beyond 1e15.
     """
     check_names(caller, "standing")
-    if not all(abs(number) <= _LARGEST for number in astuple(adjustment)):
+    if not (abs(adjustment.unsettled) <= _LARGEST and abs(adjustment.prepaid) <= _LARGEST):
         raise ValueError("the numbers of an adjustment must be finite, and of a usual size")
 
 
@@ -92,7 +96,8 @@ def settle(
     if reservation is not None:
         idle = max(0.0, at - standing.drained)
         unsettled = max(0.0, standing.unsettled - reservation.credit * (idle / _DAY))
-        standing = replace(standing, unsettled=unsettled, drained=max(at, standing.drained))
+        drained = max(at, standing.drained)
+        standing = Standing(unsettled, standing.prepaid, standing.new_account, standing.settled_rows, drained)
     paid_before = standing.new_account
     for receipt in fresh:
         standing = _counted(standing, receipt)
@@ -114,17 +119,25 @@ def settle(
             settled_rows=standing.settled_rows,
         )
         return stored, refused
-    after = replace(standing, unsettled=standing.unsettled + from_credit, prepaid=standing.prepaid - from_prepaid)
+    after = Standing(
+        standing.unsettled + from_credit,
+        standing.prepaid - from_prepaid,
+        standing.new_account,
+        standing.settled_rows,
+        standing.drained,
+    )
     return after, Admission(True, from_credit, from_prepaid, settled_rows=standing.settled_rows)
 
 
 def adjust(before: Standing | None, adjustment: Adjustment) -> Standing:
     """The standing after a valid adjustment; neither unsettled nor prepaid work falls below zero."""
     standing = before or Standing()
-    return replace(
-        standing,
-        unsettled=max(0.0, standing.unsettled + adjustment.unsettled),
-        prepaid=max(0.0, standing.prepaid + adjustment.prepaid),
+    return Standing(
+        max(0.0, standing.unsettled + adjustment.unsettled),
+        max(0.0, standing.prepaid + adjustment.prepaid),
+        standing.new_account,
+        standing.settled_rows,
+        standing.drained,
     )
 
 

@@ -207,9 +207,7 @@ class _Bill:
 
 def _bill(caller: Caller, model: str, bill: _Bill, connection: sqlite3.Connection) -> bool:
     """Returns whether a sweep that was due may have left something to delete."""
-    sqlite_accounts.add_work(caller, model, bill.seconds, connection)
-    for update in bill.updates:
-        sqlite_accounts.update(update, model, connection)
+    sqlite_accounts.bill(caller, model, bill.seconds, bill.updates, connection)
     connection.execute(_WRITE, bill.line)
     if bill.adjustment is not None:
         sqlite_standings.adjust(caller, bill.adjustment, connection)

@@ -21,12 +21,12 @@ from modeltoll.records import FINGERPRINT_BYTES, GROUP_SCHEMES, Caller
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Container, Iterable, Sequence
 
     from modeltoll.evidence_records import EvidenceUpdate
     from modeltoll.records import Account, Charge
 
-__all__ = ["add_work", "charge", "largest", "read", "reset", "update"]
+__all__ = ["bill", "charge", "largest", "read", "reset"]
 
 _ACCOUNT = (
     "SELECT id, learned, caller, model, rows, requests, work, tariff, first_seen, last_seen, leaks, cells, counts, blocks,"
@@ -54,10 +54,17 @@ _CHANGED = (  # by a charge
 _NEW = (*_CHANGED, "caller", "model", "work", "first_seen")
 _ADD = f"INSERT INTO accounts ({', '.join(_NEW)}) VALUES ({', '.join('?' * len(_NEW))})"  # noqa: S608  constant names
 _CHANGE = f"UPDATE accounts SET {', '.join(f'{name} = ?' for name in _CHANGED)} WHERE id = ?"  # noqa: S608  constant names
-_SEEN_ONE = "SELECT fingerprint FROM sketch WHERE account = ? AND fingerprint = ?"
+_FIND_WITH_ONE = _FIND.replace(
+    " FROM accounts",
+    ", EXISTS (SELECT 1 FROM sketch WHERE account = accounts.id AND fingerprint = ?) FROM accounts",
+)
 _SEEN = "SELECT fingerprint FROM sketch WHERE account = ? AND fingerprint IN (SELECT value FROM json_each(?))"
 _LEARN = "INSERT OR REPLACE INTO sketch (account, slot, fingerprint) VALUES (?, ?, ?)"
 _WORK = "UPDATE accounts SET work = work + ? WHERE caller = ? AND model = ?"
+_WORK_AND_UPDATE = (
+    "UPDATE accounts SET work = work + ?, log_evidence = CASE tariff WHEN ? THEN ? ELSE log_evidence END"
+    " WHERE caller = ? AND model = ?"
+)
 _UPDATE = "UPDATE accounts SET log_evidence = ? WHERE caller = ? AND model = ? AND tariff = ?"
 _FOLD = "UPDATE accounts SET log_evidence = ?, finished_log = ?, finished = ? WHERE id = ?"
 
@@ -78,13 +85,9 @@ def charge(caller: Caller, charge: Charge, period: float, connection: sqlite3.Co
 
 
 def _charge_one(caller: Caller, charge: Charge, period: float, connection: sqlite3.Connection) -> Account:
-    found = connection.execute(_FIND, (caller.name, charge.model)).fetchone()
-    if found is None:
-        number, learned, before, seen = None, 0, None, set[bytes]()
-    else:
-        number, learned = found[:2]
-        before = _decode_account(found, caller)
-        seen = _seen(number, charge.fingerprints, connection)
+    found, seen = _find_for(caller, charge, connection)
+    number, learned = (None, 0) if found is None else found[:2]
+    before = None if found is None else _decode_account(found, caller)
 
     after, fresh = account_math.charge(before, caller, charge, seen, period)
     values = (
@@ -113,22 +116,37 @@ def _charge_one(caller: Caller, charge: Charge, period: float, connection: sqlit
     return after
 
 
-def _seen(account: int, fingerprints: Sequence[bytes], connection: sqlite3.Connection) -> set[bytes]:
-    """Those of the fingerprints that are in the account's sketch."""
-    numbers = [signed_fingerprint(fingerprint) for fingerprint in fingerprints]
-    if len(numbers) == 1:  # the common case, which avoids a table made from JSON
-        found = connection.execute(_SEEN_ONE, (account, numbers[0]))
-    else:
-        found = connection.execute(_SEEN, (account, json_text(numbers)))
-    return {_fingerprint(row[0]) for row in found}
+def _find_for(
+    caller: Caller, charge: Charge, connection: sqlite3.Connection
+) -> tuple[tuple[Any, ...] | None, Container[bytes]]:
+    """The stored account, None if there is none, and those of the charge's fingerprints that are in its sketch."""
+    names = caller.name, charge.model
+    numbers = [signed_fingerprint(fingerprint) for fingerprint in charge.fingerprints]
+    if len(numbers) == 1:  # the common case, which one statement answers
+        found = connection.execute(_FIND_WITH_ONE, (*numbers, *names)).fetchone()
+        return found, charge.fingerprints if found is not None and found[-1] else ()
+    found = connection.execute(_FIND, names).fetchone()
+    if found is None:
+        return None, ()
+    seen = connection.execute(_SEEN, (found[0], json_text(numbers)))
+    return found, {_fingerprint(row[0]) for row in seen}
 
 
-def add_work(caller: Caller, model: str, seconds: float, connection: sqlite3.Connection) -> None:
-    """Add issued work to an account, if it exists."""
+def bill(
+    caller: Caller, model: str, seconds: float, updates: Sequence[EvidenceUpdate], connection: sqlite3.Connection
+) -> None:
+    """Add issued work to an account, if it exists, and update the evidence of it and of the caller's groups."""
+    if len(updates) == 1 and updates[0].account == caller.name and not updates[0].folded:  # the common case
+        (own,) = updates
+        log_evidence = float(own.log_evidence)
+        connection.execute(_WORK_AND_UPDATE, (seconds, own.tariff, log_evidence, caller.name, model))
+        return
     connection.execute(_WORK, (seconds, caller.name, model))
+    for update in updates:
+        _update(update, model, connection)
 
 
-def update(change: EvidenceUpdate, model: str, connection: sqlite3.Connection) -> None:
+def _update(change: EvidenceUpdate, model: str, connection: sqlite3.Connection) -> None:
     """``account_math.updated`` for an account, if it exists."""
     if not change.folded:
         connection.execute(_UPDATE, (float(change.log_evidence), change.account, model, change.tariff))
@@ -157,7 +175,7 @@ def reset(caller: Caller, model: str, connection: sqlite3.Connection) -> bool:
 
 
 def _decode_account(found: tuple[Any, ...], caller: Caller) -> Account:
-    leaks, cells, counts, blocks, finished, since, finished_log, log_evidence, carried_log = found[10:]
+    leaks, cells, counts, blocks, finished, since, finished_log, log_evidence, carried_log = found[10:19]
     numbers, current = unpack_blocks(blocks, cells)
     evidence = EvidenceState(
         counts=unpack_counts(counts),

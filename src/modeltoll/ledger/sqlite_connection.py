@@ -1,11 +1,13 @@
 """Asynchronous transactions on one SQLite file.
 
-A job is a whole step of the ledger, of several statements. A short job runs directly in the event loop's thread: with
-the write-ahead log it writes to memory that the system flushes later, and a switch to another thread and back would
-double its time (benchmarks/bench_ledger.py measures both; aiosqlite pays it once per statement). One dedicated thread
-runs what takes longer: large jobs, jobs that find another process writing, and checkpoints of the write-ahead log. The
-connection is used by one of the two threads at a time. Jobs that arrive meanwhile share the next transaction. Reads of
-many rows have their own connection and delay no job.
+A job is a whole step of the ledger, of several statements. The jobs of one turn of the event loop share a transaction. If one
+of them fails, the transaction is rolled back and each runs in its own, so that no job fails for another one's error.
+
+Short jobs run directly in the event loop's thread: with the write-ahead log they write to memory that the system flushes
+later, and a switch to another thread and back would double their time (benchmarks/bench_ledger.py measures both;
+aiosqlite pays it once per statement). One dedicated thread runs what takes longer: large jobs, jobs that find another
+process writing, and checkpoints of the write-ahead log. The connection is used by one of the two threads at a time. Jobs
+that arrive meanwhile share the next transaction. Reads of many rows have their own connection and delay no job.
 
 Transactions begin with the write lock (BEGIN IMMEDIATE), so that no process can change what a job has read before it
 writes. With ``synchronous = NORMAL`` a killed process loses nothing that was acknowledged. A power cut may lose the
@@ -19,25 +21,47 @@ import asyncio
 import contextlib
 import os
 import sqlite3
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from modeltoll.errors import LedgerError
 from modeltoll.ledger.sqlite_errors import MESSAGES, is_busy, primary_code
 from modeltoll.ledger.sqlite_open import SqliteOpener
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+    from concurrent.futures import Future
 
 __all__ = ["PATIENCE", "SqliteConnection"]
 
 T = TypeVar("T")
-_Group = list[tuple["Callable[[sqlite3.Connection], Any]", "asyncio.Future[Any]"]]
 
 PATIENCE = 5.0  # seconds to wait for another process's transaction
 WAL_BYTES = 8 * 2**20  # size of the write-ahead log above which it is checkpointed
 CHECKPOINT_PATIENCE_MS = 100  # to wait for a reader; a checkpoint can be retried later
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Step:
+    """A job that waits for its transaction, and the future of its result. ``large``: it runs in the thread."""
+
+    job: Callable[[sqlite3.Connection], Any]
+    result: asyncio.Future[Any]
+    large: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """The result of a job whose transaction is committed, or why it is not."""
+
+    result: Any
+    error: BaseException | None = None
+
+    @property
+    def found_busy(self) -> bool:
+        return isinstance(self.error, sqlite3.Error) and is_busy(self.error)
 
 
 class SqliteConnection:
@@ -62,8 +86,9 @@ class SqliteConnection:
         self._checkpoint_above = WAL_BYTES
         self._connection: sqlite3.Connection | None = None
         self._thread: ThreadPoolExecutor | None = None
-        self._queue: _Group = []
-        self._busy = False
+        self._queue: list[_Step] = []
+        self._due = False  # the queue's transaction is to run at the end of this turn of the event loop
+        self._busy = False  # the thread uses the connection
 
     async def open(self) -> None:
         """Open, check and migrate the file.
@@ -82,7 +107,7 @@ class SqliteConnection:
         finally:
             if self._connection is None:
                 thread.shutdown(wait=False)
-        self._thread = thread
+        self._thread, self._due = thread, False
 
     async def close(self) -> None:
         """Finish the jobs in the queue, then close the file."""
@@ -99,28 +124,21 @@ class SqliteConnection:
     async def transact(self, job: Callable[[sqlite3.Connection], T], *, large: bool = False) -> T:
         """Run a job in a transaction and return its result once it is committed; ``large`` runs it in the thread.
 
-        A job must not raise for errors that can be checked before: the jobs that share its transaction would fail too.
+        The job may run again if it fails, or another of its transaction does; it must change nothing but the file.
 
         Raises:
             LedgerError: the file is not open, or the transaction failed.
         """
         if self._thread is None:
             raise LedgerError("the ledger is not open")
-        if not (self._busy or large):
-            try:
-                (result,) = self._run_transaction([job])
-            except sqlite3.Error as error:
-                if not is_busy(error):
-                    raise self._ledger_error(error) from error
-            else:
-                if self._wal_is_large():
-                    self._submit()
-                return cast("T", result)
-        waiting: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._queue.append((job, waiting))
-        if not self._busy:
-            self._submit()
-        return await waiting
+        loop = asyncio.get_running_loop()
+        step = _Step(job, loop.create_future(), large)
+        self._queue.append(step)
+        if not (self._busy or self._due):
+            self._due = True
+            loop.call_soon(self._run_turn)
+        result: T = await step.result
+        return result
 
     async def read(self, job: Callable[[sqlite3.Connection], T]) -> T:
         """Run a job that only reads, in another thread and on its own connection, so that it delays no other job.
@@ -137,30 +155,66 @@ class SqliteConnection:
         except sqlite3.Error as error:
             raise self._ledger_error(error) from error
 
+    def _run_turn(self) -> None:
+        """Run the jobs of the queue: here, or in the thread if one is large, or if another process is writing."""
+        self._due = False
+        if self._busy or not self._queue:  # they were submitted meanwhile, or will be
+            return
+        if any(step.large for step in self._queue):
+            self._submit()
+            return
+        steps, self._queue = self._queue, []
+        try:
+            outcomes = self._outcomes([step.job for step in steps])
+            wal_is_large = self._wal_is_large()
+        except LedgerError as error:
+            outcomes, wal_is_large = [_Outcome(None, error)] * len(steps), False
+        self._queue = [step for step, outcome in zip(steps, outcomes, strict=True) if outcome.found_busy]
+        if self._queue or wal_is_large:
+            self._submit()
+        for step, outcome in zip(steps, outcomes, strict=True):
+            if not outcome.found_busy:
+                self._deliver(step, outcome)
+
     def _submit(self) -> None:
         """Run all jobs of the queue in the thread, which uses the connection until it is done."""
         assert self._thread is not None  # transact() refuses jobs otherwise
-        group, self._queue = self._queue, []
+        steps, self._queue = self._queue, []
         self._busy = True
         loop = asyncio.get_running_loop()
-        outcome = self._thread.submit(self._run_patiently, [job for job, _ in group])
-        outcome.add_done_callback(lambda outcome: loop.call_soon_threadsafe(self._deliver, group, outcome))
+        outcome = self._thread.submit(self._run_patiently, [step.job for step in steps])
+        outcome.add_done_callback(lambda outcome: loop.call_soon_threadsafe(self._submitted, steps, outcome))
 
-    def _deliver(self, group: _Group, outcome: Future[list[Any]]) -> None:
-        """In the event loop: submit the next group of jobs, then resolve the futures of this one."""
+    def _submitted(self, steps: list[_Step], outcome: Future[list[_Outcome]]) -> None:
+        """In the event loop: submit the jobs that came meanwhile, then deliver the outcomes of these."""
         self._busy = False
         if self._queue:
             self._submit()
         error = outcome.exception()
-        for index, (_, waiting) in enumerate(group):
-            if waiting.done():  # cancelled
-                continue
-            if error is None:
-                waiting.set_result(outcome.result()[index])
-            else:
-                waiting.set_exception(self._ledger_error(error) if isinstance(error, sqlite3.Error) else error)
+        outcomes = outcome.result() if error is None else [_Outcome(None, error)] * len(steps)
+        for step, each in zip(steps, outcomes, strict=True):
+            self._deliver(step, each)
 
-    def _run_transaction(self, jobs: list[Callable[[sqlite3.Connection], Any]]) -> list[Any]:
+    def _deliver(self, step: _Step, outcome: _Outcome) -> None:
+        error = outcome.error
+        if step.result.done():  # cancelled
+            return
+        if error is None:
+            step.result.set_result(outcome.result)
+        else:
+            step.result.set_exception(self._ledger_error(error) if isinstance(error, sqlite3.Error) else error)
+
+    def _outcomes(self, jobs: Sequence[Callable[[sqlite3.Connection], Any]]) -> list[_Outcome]:
+        """Run jobs in one transaction; if that fails, each in its own, unless another process is writing."""
+        try:
+            return [_Outcome(result) for result in self._run_transaction(jobs)]
+        except Exception as error:  # noqa: BLE001  it is delivered to the job that failed
+            failed = _Outcome(None, error)
+        if len(jobs) == 1 or failed.found_busy:
+            return [failed] * len(jobs)
+        return [outcome for job in jobs for outcome in self._outcomes([job])]
+
+    def _run_transaction(self, jobs: Sequence[Callable[[sqlite3.Connection], Any]]) -> list[Any]:
         connection = self._connection
         assert connection is not None
         connection.execute("BEGIN IMMEDIATE")
@@ -187,18 +241,18 @@ class SqliteConnection:
         with contextlib.closing(sqlite3.connect(address, uri=True, timeout=self._patience)) as connection:
             return job(connection)
 
-    def _run_patiently(self, jobs: list[Callable[[sqlite3.Connection], Any]]) -> list[Any]:
-        """``_run_transaction`` that waits for other processes, then a checkpoint if the write-ahead log is large."""
+    def _run_patiently(self, jobs: Sequence[Callable[[sqlite3.Connection], Any]]) -> list[_Outcome]:
+        """``_outcomes`` that waits for other processes, then a checkpoint if the write-ahead log is large."""
         connection = self._connection
         assert connection is not None
         connection.execute(f"PRAGMA busy_timeout = {round(1000 * self._patience)}")
         try:
-            results = self._run_transaction(jobs)
+            outcomes = self._outcomes(jobs)
         finally:
             connection.execute("PRAGMA busy_timeout = 0")
         if self._wal_is_large():
             self._checkpoint(connection)
-        return results
+        return outcomes
 
     def _checkpoint(self, connection: sqlite3.Connection) -> None:
         """Copy the write-ahead log into the file and empty it.

@@ -8,7 +8,6 @@ connections and errors.
 from __future__ import annotations
 
 import math
-from dataclasses import astuple
 from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from urllib.parse import SplitResult
 
     from modeltoll.evidence_records import EvidenceUpdate
+    from modeltoll.ledger.valkey_commands import Argument
     from modeltoll.records import Account, Charge, DailyQuota, LogEntry
     from modeltoll.settlement_records import Adjustment, Receipt, Reservation
 
@@ -132,7 +132,7 @@ class ValkeyLedger:
         names = [_account_name(owner, charge.model) for owner in affected]
         keys = [_RANKING, *chain.from_iterable((_ACCOUNT + name, _SKETCH + name) for name in names)]
         ranked = "" if caller.is_group else names[0]
-        values = [
+        values: list[Argument] = [
             _PACKER.encode(
                 _LuaNumbers(charge.rows, charge.leaks, charge.cells, charge.cell_count, charge.at, RESTART_ROWS)
             ),
@@ -156,8 +156,8 @@ class ValkeyLedger:
         settlement_math.check_settlement(caller, receipts, reservation, at)
         usable = settlement_math.unexpired(receipts, at)
         keys = [_RECEIPT.encode() + settlement_math.receipt_key(caller, receipt.identity) for receipt in usable]
-        numbers: list[float | str] = [float(at), _UNTOUCHED]
-        numbers += ("",) * 4 if reservation is None else map(float, astuple(reservation))
+        numbers: list[Argument] = [float(at), _UNTOUCHED]
+        numbers += ("",) * 4 if reservation is None else map(float, settlement_math.RESERVATION_NUMBERS(reservation))
         for receipt in usable:
             numbers += (
                 math.ceil(receipt.expires - at + RECEIPT_GRACE),
@@ -177,7 +177,9 @@ class ValkeyLedger:
     async def adjust(self, caller: Caller, adjustment: Adjustment) -> None:
         """See ``Ledger.adjust``."""
         settlement_math.check_adjustment(caller, adjustment)
-        await self._server.run("adjust", [_STANDING + caller.name], [*map(float, astuple(adjustment)), _UNTOUCHED])
+        await self._server.run(
+            "adjust", [_STANDING + caller.name], [float(adjustment.unsettled), float(adjustment.prepaid), _UNTOUCHED]
+        )
 
     async def standing(self, caller: Caller) -> Standing:
         """See ``Ledger.standing``."""
@@ -212,7 +214,7 @@ class ValkeyLedger:
         values = [
             _PACKER.encode([change for change, _ in changes.values()]),
             name,
-            *(("", "") if adjustment is None else map(float, astuple(adjustment))),
+            *(("", "") if adjustment is None else (float(adjustment.unsettled), float(adjustment.prepaid))),
             _UNTOUCHED,
             "" if due is None else MAX_LINES_AT_ONCE,
             "" if due is None or due.lines_before is None else due.lines_before,
@@ -261,7 +263,9 @@ class ValkeyLedger:
             return []
         start = f"{bounded(after) + 1}-0"
         found = await self._server.ask("XRANGE", _LOG, start, "+", "COUNT", bounded(limit))
-        return [decode_stored_line(number, fields) for number, fields in found]
+        return [
+            decode_stored_line(number, dict(zip(fields[::2], fields[1::2], strict=True))) for number, fields in found
+        ]
 
     def logged_as(self, caller: Caller) -> str:
         """See ``Ledger.logged_as``."""

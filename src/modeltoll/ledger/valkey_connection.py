@@ -1,34 +1,30 @@
 """Connections to one Valkey or Redis server, and the scripts that run on it.
 
-redis-py's retries are disabled: a charge whose answer was lost may have been written. A connection that broke while
-idle is detected before it is used, so that a restart of the server fails only the steps in progress. Scripts are sent
-again after a restart of the server.
-
-After a failover an open connection may lead to a server that is a replica now. A server that refuses a step as a replica,
-or because it loads its data, has not executed it. Its connection is closed then, and the step is repeated on a new one,
-for which the name is resolved anew.
+The commands of one turn of the event loop share a round trip (``step_groups``, ``valkey_commands``). redis-py's retries are
+disabled: a charge whose answer was lost may have been written. A connection that broke while idle is detected before it is
+used, so that a restart of the server fails only the steps in progress. Scripts are sent again after a restart of the server.
 """
 
 from __future__ import annotations
 
-import asyncio
 import secrets
-from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from redis import exceptions as faults
-from redis.asyncio import Connection, ConnectionPool, Redis, SSLConnection, UnixDomainSocketConnection
-from redis.asyncio.connection import AbstractConnection
+from redis.asyncio import Connection, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from modeltoll.errors import LedgerError
-from modeltoll.ledger.failover import PAUSES
+from modeltoll.ledger.step_groups import StepGroups
+from modeltoll.ledger.valkey_commands import CommandConnection, Script, packed
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from redis.commands.core import AsyncScript
+    from redis.asyncio.connection import AbstractConnection
+
+    from modeltoll.ledger.valkey_commands import Argument
 
 __all__ = ["CONNECTIONS", "TIMEOUT", "VERSION", "ValkeyConnection"]
 
@@ -64,31 +60,6 @@ _MESSAGES_BY_TEXT = {
 _NOT_PRIMARY = (faults.ReadOnlyError, faults.BusyLoadingError, faults.ClusterDownError, faults.TryAgainError)
 
 
-class _Reconnecting(AbstractConnection):
-    """A connection that is closed when its server refuses a step, for its name may lead to another server now."""
-
-    async def read_response(self, *args: Any, **kwargs: Any) -> Any:
-        """As the parent."""
-        try:
-            return await super().read_response(*args, **kwargs)
-        except faults.RedisError as error:
-            if _was_refused(error):
-                await self.disconnect(nowait=True)
-            raise
-
-
-class _TcpConnection(_Reconnecting, Connection):
-    """Over TCP."""
-
-
-class _TlsConnection(_Reconnecting, SSLConnection):
-    """Over TLS."""
-
-
-class _SocketConnection(_Reconnecting, UnixDomainSocketConnection):
-    """Over a Unix socket."""
-
-
 class ValkeyConnection:
     """Up to ``connections`` connections to one server, given by ``parameters`` of redis-py's ``Connection``.
 
@@ -99,12 +70,9 @@ class ValkeyConnection:
         self._parameters = dict(parameters)
         self._encrypted = self._parameters.pop("ssl", False)
         self._create = create
-        self._timeout = timeout
-        self._connections = connections
-        self._slots = asyncio.Semaphore(connections)
-        self._client: Redis | None = None
+        self._groups: StepGroups[bytes] = StepGroups(self, timeout=timeout, connections=connections)
         self._salt = b""
-        self._scripts: dict[str, AsyncScript] = {}
+        self._scripts = {name: Script.read(name) for name in _SCRIPTS}
 
     async def open(self, mark: str) -> bytes:
         """Connect, and write or check the key ``mark``; returns the salt of the pseudonyms in the log.
@@ -112,20 +80,7 @@ class ValkeyConnection:
         Raises:
             LedgerError: the server cannot be reached or written, or has no known ledger.
         """
-        pool = ConnectionPool(
-            max_connections=self._connections,
-            socket_timeout=None,  # the timeout of the whole step counts
-            socket_connect_timeout=None,
-            retry=Retry(NoBackoff(), 0),
-            protocol=2,
-            connection_class=self._connection_class(),
-            **self._parameters,
-        )
-        self._client = Redis.from_pool(pool)
-        self._slots = asyncio.Semaphore(self._connections)  # first in, first out, unlike redis-py's own pool
-        for name in _SCRIPTS:
-            text = resources.files(__package__).joinpath("lua", f"{name}.lua").read_text("utf-8")
-            self._scripts[name] = self._client.register_script(text)
+        self._groups.open()
         try:
             if not self._create:
                 self._refuse_empty(await self.ask("EXISTS", mark))
@@ -150,54 +105,50 @@ class ValkeyConnection:
         self._check(program.decode("utf-8", "replace"), int(version))
         return bytes(found)
 
-    def _connection_class(self) -> type[AbstractConnection]:
-        if "path" in self._parameters:
-            return _SocketConnection
-        return _TlsConnection if self._encrypted else _TcpConnection
-
     async def close(self) -> None:
-        """Close all connections."""
-        client, self._client = self._client, None
-        if client is not None:
-            await client.aclose()
+        """Finish the steps in progress, then close all connections."""
+        await self._groups.close()
 
     async def run(
-        self, script: str, keys: Sequence[str | bytes], values: Sequence[Any], *, repeatable: bool = False
+        self, script: str, keys: Sequence[str | bytes], values: Sequence[Argument], *, repeatable: bool = False
     ) -> Any:
         """Run a script as one atomic step. ``repeatable``: executing it twice is the same as once.
 
         Raises:
             LedgerError: the server does not answer in time, or refuses; the step may or may not have been executed.
         """
-        client = self._opened()
-        return await self._in_time(lambda: self._scripts[script](keys=keys, args=values, client=client), repeatable)
+        return await self._groups.run(self._scripts[script].command(keys, values), repeatable=repeatable)
 
-    async def ask(self, *command: Any) -> Any:
+    async def ask(self, *command: Argument) -> Any:
         """Run one command that only reads. Raises as ``run`` does."""
-        client = self._opened()
-        return await self._in_time(lambda: client.execute_command(*command), repeatable=True)  # type: ignore[no-untyped-call]
+        return await self._groups.run(packed(command), repeatable=True)
 
-    def _opened(self) -> Redis:
-        if self._client is None:
-            raise LedgerError("the ledger is not open")
-        return self._client
+    async def connect(self) -> CommandConnection:
+        """See ``GroupServer.connect``."""
+        kind: type[AbstractConnection] = SSLConnection if self._encrypted else Connection
+        if "path" in self._parameters:
+            kind = UnixDomainSocketConnection
+        connection = kind(
+            socket_timeout=None,  # the timeout of the whole step counts
+            socket_connect_timeout=None,
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,
+            **self._parameters,
+        )
+        await connection.connect()  # type: ignore[no-untyped-call]
+        return CommandConnection(connection, self._scripts.values())
 
-    async def _in_time(self, step: Callable[[], Awaitable[Any]], repeatable: bool) -> Any:
-        """Run the step, and repeat it where it was not executed, or may be executed twice."""
-        try:
-            async with asyncio.timeout(self._timeout):
-                for pause in PAUSES:
-                    try:
-                        async with self._slots:
-                            return await step()
-                    except faults.RedisError as error:
-                        if not (_was_refused(error) or (repeatable and type(error) is faults.ConnectionError)):
-                            raise
-                    await asyncio.sleep(pause)
-                async with self._slots:
-                    return await step()
-        except (faults.RedisError, OSError) as error:  # TimeoutError is an OSError
-            raise self._ledger_error(error) from error
+    def was_refused(self, error: Exception) -> bool:
+        """See ``GroupServer.was_refused``."""
+        return isinstance(error, _NOT_PRIMARY) or (isinstance(error, faults.RedisError) and "NOREPLICAS" in str(error))
+
+    def is_no_primary(self, error: Exception) -> bool:
+        """See ``GroupServer.is_no_primary``."""
+        return self.was_refused(error)
+
+    def is_lost(self, error: Exception) -> bool:
+        """See ``GroupServer.is_lost``."""
+        return type(error) is faults.ConnectionError
 
     def _refuse_empty(self, marked: int) -> None:
         if not marked:
@@ -214,7 +165,8 @@ class ValkeyConnection:
                 "upgrade Modeltoll or give the ledger another database"
             )
 
-    def _ledger_error(self, error: Exception) -> LedgerError:
+    def public_error(self, error: Exception) -> LedgerError:
+        """See ``GroupServer.public_error``."""
         text = str(error)
         public = next((message for part, message in _MESSAGES_BY_TEXT.items() if part in text), None)
         if public is None:
@@ -223,8 +175,3 @@ class ValkeyConnection:
         return LedgerError(
             public or "the ledger's server does not answer", private=f"{address}: {type(error).__name__}: {text}"
         )
-
-
-def _was_refused(error: faults.RedisError) -> bool:
-    """Whether the server certainly has not executed the step, and the next primary server might."""
-    return isinstance(error, _NOT_PRIMARY) or "NOREPLICAS" in str(error)

@@ -179,13 +179,15 @@ class ConformalTariff:
     def clean_prices(self, leaks: Leaks, clean: Floats | None = None) -> tuple[Floats, Floats]:
         """The clean factor and the smallest clean p of each row, both (rows,): among all traffic alone.
 
-        ``clean`` (rows, measures): the leaks by the measures fitted without kinds. By default those of the rows by the usual
-        measures, among the honest rows' by the same; so also where the calibration has no clean scores to rank them among.
+        ``clean`` (rows, measures): the leaks by the measures fitted without kinds. The clean p by a measure is the smaller one
+        of the p of its leak and of that of its variant, each among the honest rows' leaks by the same; without ``clean``, or
+        where the calibration has no scores to rank it among, that of its leak.
         """
-        ranks, values = self.row_prices.all_traffic, leaks.values
+        values = check_leak_values(leaks, self.measures)
+        p_values = self.row_prices.all_traffic.p_values(rounded_leaks(values))
         if clean is not None and self._clean is not None:
-            ranks, values = self._clean, clean
-        p_values = ranks.p_values(rounded_leaks(check_leak_values(Leaks(leaks.measures, values), self.measures)))
+            of_clean = check_leak_values(Leaks(leaks.measures, clean), self.measures)
+            p_values = np.minimum(p_values, self._clean.p_values(rounded_leaks(of_clean)))
         return self.row_prices.factors(p_values), p_values.min(axis=1, initial=1.0)
 
     def row_units(

@@ -118,7 +118,6 @@ def _measure_readings(
     calibration, bins = tariff.calibration, tariff.row_prices.price_bins
     samples = _priced_samples(tariff, None if leaks.classes is None else int(leaks.classes[0]))
     clean = None if calibration.clean_scores is None else clean  # there is nothing to rank them among
-    clean_scores = calibration.scores if clean is None or calibration.clean_scores is None else calibration.clean_scores
     readings, own_factor = [], 0.0
     for column, (measure, weight) in enumerate(zip(tariff.measures, calibration.weights, strict=True)):
         leak = float(leaks.values[0, column])
@@ -126,8 +125,10 @@ def _measure_readings(
         decisive = max(kinds, key=lambda kind: kind.p_value)
         if own is not None and own.scores is not None:
             kinds.append(KindPValue(own.label or own.name, CALLER, *_among(own.scores[column], leak)))
-        clean_leak = leak if clean is None else float(clean[0, column])
-        clean_p = _among(clean_scores[column], clean_leak)[2]
+        clean_leak, clean_p = leak, kinds[0].p_value
+        if clean is not None and calibration.clean_scores is not None:
+            clean_leak = float(clean[0, column])
+            clean_p = min(clean_p, _among(calibration.clean_scores[column], clean_leak)[2])
         largest = max(kind.p_value for kind in kinds)
         factor, clean_factor, with_own = bins.factors(
             np.array([decisive.p_value, clean_p, largest]), calibration.g

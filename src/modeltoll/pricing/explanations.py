@@ -36,7 +36,8 @@ class MeasureReading:
 
     ``kinds``: the p-value among each kind by which the row is priced. ``decisive``: the name of the kind with the largest,
     which is ``p_value``. ``factor``: the mean of (1 - g) p^(-g) over the bin of p, from ``p_low`` to ``p_high``.
-    ``clean_leak``: by the measure fitted without kinds, with ``clean_p_value`` among all traffic, and the factor at that.
+    ``clean_leak``: by the measure fitted without kinds. ``clean_p_value``: among all traffic alone, the smaller one of those of
+    the two leaks; and the factor at that.
     """
 
     measure: str

@@ -90,8 +90,9 @@ class RowCosts:
         unit = self.overhead * self.undefended_seconds - self.gate_seconds
         if unit >= MINIMUM_UNIT_SECONDS:
             return unit, ()
+        left = f"{1000 * unit:.3g} ms" if unit > 0.0 else "nothing"
         warning = (
-            f"the gateway's own {1000 * self.gate_seconds:.3g} ms leave {1000 * unit:.3g} ms of the "
+            f"the gateway's own {1000 * self.gate_seconds:.3g} ms leave {left} of the "
             f"{1000 * self.overhead * self.undefended_seconds:.3g} ms that an honest row may cost; the unit is the "
             f"minimum of {1000 * MINIMUM_UNIT_SECONDS:.3g} ms instead, and honest callers pay more than was asked for"
         )

@@ -101,7 +101,7 @@ def _unmeasured(reasons: Sequence[str], requests: int) -> tuple[str, ...]:
         return ()
     commonest, count = Counter(reasons).most_common(1)[0]
     left_out = f"{len(reasons)} of {requests} logged requests were not measured, and are left out"
-    return (f"{left_out}; most often ({count} times): {commonest}",)
+    return (f"{left_out}; most often ({count} of them): {commonest}",)
 
 
 def _warnings(wanted: Sequence[tuple[str, LogEntry]]) -> tuple[str, ...]:

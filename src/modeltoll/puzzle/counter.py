@@ -23,7 +23,7 @@ from modeltoll.puzzle.functions import (
     SEED_BYTES,
     SHA256,
     check_of,
-    evaluator,
+    kept_evaluator,
     secret_of,
     solves,
 )
@@ -91,18 +91,22 @@ class _HiddenCounter:
         """As ``Puzzle.within``."""
         return self
 
+    def making_seconds(self, work: Work) -> float:
+        """As ``Puzzle.making_seconds``: where no precomputed evaluations are left."""
+        usable, wait = self._usable(work)
+        seconds = [self._part_count(wait, rung) / rung.rate for rung in usable]
+        return next((each for each in seconds if each <= MAKING_SECONDS), seconds[-1])
+
     def make(self, work: Work, rng: random.Random) -> tuple[Challenge, Solution]:
         """As ``Puzzle.make``, with one evaluation per part. Work below one evaluation is raised to one."""
         if not 0 <= work.seconds < math.inf:
             raise ValueError(f"work must be finite and >= 0 seconds, not {work.seconds}")
-        blind = self._disclose == "blind"
-        seconds = min(work.seconds, self._blind_seconds) if blind else work.seconds
+        seconds = min(work.seconds, self._blind_seconds) if self._disclose == "blind" else work.seconds
         if seconds * self._rungs[0].rate > MAX_EVALUATIONS:
             raise ValueError(f"work of {seconds} seconds is more than a puzzle can carry")
-        wait = published_wait(seconds, self._disclose, self._blind_seconds)
-        rungs = self._suspected_rungs if work.suspected else self._rungs
-        rung, precomputed = self._choose(rungs[:1] if blind else rungs, wait)
-        count = 1 if blind else _part_count(wait, rung)
+        usable, wait = self._usable(work)
+        rung, precomputed = self._choose(usable, wait)
+        count = self._part_count(wait, rung)
         size = _range_size(_range(2 * seconds, rung, count), rng)
         counters = tuple([rng.randrange(size) for _ in range(count)])
         evaluated = precomputed or _evaluate_at(rung.memory_kib, counters, rng)
@@ -125,19 +129,21 @@ class _HiddenCounter:
         """As ``Puzzle.check``."""
         return challenge.puzzle == self.name and solves(challenge, solution.counters)
 
-    def _choose(self, rungs: tuple[_Rung, ...], wait: float) -> tuple[_Rung, list[PrecomputedEvaluation]]:
+    def _usable(self, work: Work) -> tuple[list[_Rung], float]:
+        """The rungs that leave enough evaluations, the largest memory first, else the lowest rung; and the published wait."""
+        wait = published_wait(work.seconds, self._disclose, self._blind_seconds)
+        rungs = self._suspected_rungs if work.suspected else self._rungs
+        if self._disclose == "blind":
+            return [rungs[0]], wait
+        usable = [rung for rung in reversed(rungs) if wait / 2 * rung.rate >= MIN_EVALUATIONS]
+        return usable or [rungs[0]], wait
+
+    def _part_count(self, wait: float, rung: _Rung) -> int:
+        return PARTS if self._disclose != "blind" and wait / 2 * rung.rate > PARTS_ABOVE else 1
+
+    def _choose(self, usable: list[_Rung], wait: float) -> tuple[_Rung, list[PrecomputedEvaluation]]:  # noqa: ARG002
         """The rung to use for a published wait, and precomputed evaluations for it, if any."""
-        return _usable_rungs(rungs, wait)[0], []
-
-
-def _usable_rungs(rungs: tuple[_Rung, ...], wait: float) -> list[_Rung]:
-    """The rungs that leave enough evaluations, the largest memory first; the lowest rung if there are none."""
-    usable = [rung for rung in reversed(rungs) if wait / 2 * rung.rate >= MIN_EVALUATIONS]
-    return usable or [rungs[0]]
-
-
-def _part_count(wait: float, rung: _Rung) -> int:
-    return PARTS if wait / 2 * rung.rate > PARTS_ABOVE else 1
+        return usable[0], []
 
 
 def _range(wait: float, rung: _Rung, count: int) -> float:
@@ -156,7 +162,7 @@ def _range_size(exact: float, rng: random.Random) -> int:
 
 def _evaluate_at(memory_kib: int, counters: tuple[int, ...], rng: random.Random) -> list[PrecomputedEvaluation]:
     """Evaluate each counter under a fresh seed."""
-    function = evaluator(memory_kib)
+    function = kept_evaluator(memory_kib)
     drawn = rng.randbytes(SEED_BYTES * len(counters))
     seeds = [drawn[at : at + SEED_BYTES] for at in range(0, len(drawn), SEED_BYTES)]
     return [PrecomputedEvaluation(seed, n, function(seed, n)) for seed, n in zip(seeds, counters, strict=True)]
@@ -222,11 +228,11 @@ class Argon2idCounter(_HiddenCounter):
             self._limited[count, suspected_count] = limited
         return limited
 
-    def _choose(self, rungs: tuple[_Rung, ...], wait: float) -> tuple[_Rung, list[PrecomputedEvaluation]]:
+    def _choose(self, usable: list[_Rung], wait: float) -> tuple[_Rung, list[PrecomputedEvaluation]]:
         """The highest usable rung whose evaluations are precomputed, or are made within ``MAKING_SECONDS``."""
-        usable, stock = _usable_rungs(rungs, wait), self._precomputed
+        stock = self._precomputed
         for rung in usable:
-            count = 1 if self._disclose == "blind" else _part_count(wait, rung)
+            count = self._part_count(wait, rung)
             if stock is not None and stock.covers(rung.memory_kib) and wait * rung.rate <= MAX_PRECOMPUTED_BOUND:
                 evaluated = stock.take(rung.memory_kib, count)
                 if evaluated:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from hashlib import sha256
 from hmac import compare_digest
+from threading import local
 
 from modeltoll.names import ARGON2ID, HASHCASH, HASHCASH_SHA1, HASHCASHES, PUZZLES, SHA256, TIMELOCK
-from modeltoll.puzzle.argon2id import LANES, PASSES, Argon2id
+from modeltoll.puzzle.argon2id import LANES, PASSES, REUSED_KIB, Argon2id
 from modeltoll.puzzle.hash_scan import DIGESTS
 from modeltoll.puzzle.native_argon2id import NativeArgon2id, argon2id_kernels
 from modeltoll.toll_records import Challenge, Part
@@ -36,6 +37,7 @@ __all__ = [
     "evaluate",
     "evaluator",
     "hashcash_digest",
+    "kept_evaluator",
     "largest_digest",
     "secret_of",
     "solves",
@@ -48,6 +50,8 @@ SECRET_BYTES = VALUE_BYTES - CHECK_BYTES
 MAX_EVALUATIONS = 2.0**48  # expected of one puzzle; published bounds stay exact in JSON, counters fit into 8 bytes
 COUNTERS = 2**64  # number of counters: they are 8 bytes
 DIGEST_NAMES = {SHA256: "sha256", HASHCASH: "sha256", HASHCASH_SHA1: "sha1"}  # the hash function of a puzzle
+_MOST_KEPT_KIB = 4 * 1024  # of a thread
+_kept = local()  # of each thread, its evaluators by their memory in KiB
 _AFTER_CHECK = b"\xff" * SECRET_BYTES  # the largest half of F(n) that is not published
 
 
@@ -60,24 +64,38 @@ def evaluator(memory_kib: int) -> Callable[[bytes, int], bytes]:
     Raises:
         argon2.exceptions.HashingError: the memory cannot be allocated, now or in an evaluation.
     """
-    return argon2id(memory_kib).evaluate if memory_kib else _sha256
+    return argon2id(memory_kib, paired=False).evaluate if memory_kib else _sha256
 
 
-def argon2id(memory_kib: int, *, native: bool = True) -> Argon2id | NativeArgon2id:
+def kept_evaluator(memory_kib: int) -> Callable[[bytes, int], bytes]:
+    """The same, for few evaluations at once.
+
+    Its memory, if it is below ``REUSED_KIB``, is kept for the next ones in this thread: to get it from the system again
+    takes as long as to evaluate F with it.
+    """
+    if not 0 < memory_kib < REUSED_KIB:
+        return evaluator(memory_kib)
+    kept: dict[int, Callable[[bytes, int], bytes]] = _kept.__dict__
+    if memory_kib not in kept and sum(kept) + memory_kib > _MOST_KEPT_KIB:
+        kept.clear()
+    return kept.get(memory_kib) or kept.setdefault(memory_kib, evaluator(memory_kib))
+
+
+def argon2id(memory_kib: int, *, native: bool = True, paired: bool = True) -> Argon2id | NativeArgon2id:
     """Argon2id by the fastest native kernel, or by argon2-cffi, for many evaluations in one thread.
 
-    ``native``: False for argon2-cffi even where there are kernels.
+    ``native``: False for argon2-cffi even where there are kernels. ``paired``: of ``NativeArgon2id``.
 
     Raises:
         argon2.exceptions.HashingError: the memory cannot be allocated.
     """
     names = argon2id_kernels() if native else ()
-    return NativeArgon2id(memory_kib, names[0]) if names else Argon2id(memory_kib)
+    return NativeArgon2id(memory_kib, names[0], paired=paired) if names else Argon2id(memory_kib)
 
 
 def evaluate(seed: bytes, n: int, memory_kib: int) -> bytes:
     """A single evaluation of F(n); see ``evaluator``."""
-    return evaluator(memory_kib)(seed, n)
+    return kept_evaluator(memory_kib)(seed, n)
 
 
 def _sha256(seed: bytes, n: int) -> bytes:

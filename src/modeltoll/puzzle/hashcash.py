@@ -64,6 +64,10 @@ class Hashcash:
         """As ``Puzzle.within``."""
         return self
 
+    def making_seconds(self, work: Work) -> float:  # noqa: ARG002  whatever the work
+        """As ``Puzzle.making_seconds``: nothing is evaluated."""
+        return 0.0
+
     def make(self, work: Work, rng: random.Random) -> tuple[Challenge, None]:
         """As ``Puzzle.make``; the solution is unknown. Work below one evaluation is raised to one."""
         evaluations = work.seconds * self._rate

@@ -38,13 +38,14 @@ def argon2id_kernels(library: Path = LIBRARY) -> tuple[str, ...]:
 class NativeArgon2id:
     """Evaluates Argon2id with ``memory_kib`` KiB, in one thread at a time, without the interpreter lock.
 
-    The memory is reused for each evaluation, and freed with this object. ``kernel``: one of ``argon2id_kernels``.
+    The memory is reused for each evaluation, and freed with this object. ``kernel``: one of ``argon2id_kernels``. ``paired``: a
+    search evaluates two counters at once where that is faster, in twice the memory.
 
     Raises:
         HashingError: the memory cannot be allocated.
     """
 
-    def __init__(self, memory_kib: int, kernel: str, library: Path = LIBRARY) -> None:
+    def __init__(self, memory_kib: int, kernel: str, library: Path = LIBRARY, *, paired: bool = True) -> None:
         import ctypes  # noqa: PLC0415  slow to import, and rarely needed by clients
 
         loaded = load_library(library)
@@ -52,7 +53,7 @@ class NativeArgon2id:
         self._scan = loaded.modeltoll_argon2id_scan
         self._kernel = _FASTEST_FIRST[kernel]
         self._memory_kib = memory_kib
-        self._ways = 2 if memory_kib <= _PAIRED_KIB else 1
+        self._ways = 2 if paired and memory_kib <= _PAIRED_KIB else 1
         try:
             pages = _allocate(self._ways * memory_kib)
         except (OSError, MemoryError) as error:

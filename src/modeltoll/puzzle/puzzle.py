@@ -86,6 +86,9 @@ class Puzzle(Protocol):
         For callers under suspicion the limit is not below 8 MiB.
         """
 
+    def making_seconds(self, work: Work) -> float:
+        """The most reference seconds that ``make`` takes for this work: a gateway makes quick ones at once, others in a thread."""
+
     def make(self, work: Work, rng: random.Random) -> tuple[Challenge, Solution | None]:
         """A fresh puzzle whose expected work is ``work.seconds``, with its solution if the server knows it.
 

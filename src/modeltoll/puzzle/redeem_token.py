@@ -11,7 +11,7 @@ and checked by hashing.
 from __future__ import annotations
 
 import json
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from hashlib import sha256
 from hmac import compare_digest
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from modeltoll.wire_messages import Redemption
 
-__all__ = ["REFUSED", "TOKEN_VERSION", "KeyRing", "RedeemClaim", "open_token", "redeem_claim", "seal_token"]
+__all__ = ["REFUSED", "TOKEN_VERSION", "KeyRing", "RedeemClaim", "decrypt_token", "encrypt_token", "redeem_claim"]
 
 TOKEN_VERSION = 2
 _NONCE_BYTES = 12
@@ -39,6 +39,7 @@ _KEY_ID_BYTES = 4
 _HEAD_BYTES = 1 + _KEY_ID_BYTES
 _LENGTH_BYTES = 4  # of the head's length, big-endian
 _TOKEN_LABEL = b"modeltoll token v2"
+_compact = json.JSONEncoder(separators=(",", ":"))
 _SKEW_SECONDS = 60.0  # between the clocks of two gateways
 # One message for all reasons, so that a refusal tells a forger nothing.
 REFUSED = "the token is not valid here, or its puzzle is not solved"
@@ -99,7 +100,7 @@ class RedeemClaim:
     receipt: Receipt | None = None
 
 
-def seal_token(ring: KeyRing, claim: RedeemClaim, rng: random.Random, *, length: int = 0) -> bytes:
+def encrypt_token(ring: KeyRing, claim: RedeemClaim, rng: random.Random, *, length: int = 0) -> bytes:
     """Encrypt a claim into a token, with the first key of the ring.
 
     ``length``: bytes of the plaintext, to which zeros are appended. A plaintext that is longer is not padded.
@@ -115,7 +116,7 @@ def seal_token(ring: KeyRing, claim: RedeemClaim, rng: random.Random, *, length:
     return head + nonce + AESGCM(key).encrypt(nonce, _pack(claim).ljust(length, b"\0"), _TOKEN_LABEL + head)
 
 
-def open_token(ring: KeyRing, token: bytes, caller: str, now: float) -> RedeemClaim:
+def decrypt_token(ring: KeyRing, token: bytes, caller: str, now: float) -> RedeemClaim:
     """Decrypt a token for the caller that it was issued to. ``now`` is in seconds since the epoch.
 
     Raises:
@@ -182,9 +183,10 @@ def _pack(claim: RedeemClaim) -> bytes:
     if claim.admission is not None:
         head["admission"] = claim.admission
     if claim.receipt is not None:
-        identity, *numbers = astuple(claim.receipt)
-        head["receipt"] = [identity.hex(), *numbers]
-    encoded = json.dumps(head, separators=(",", ":")).encode()
+        receipt = claim.receipt
+        numbers = receipt.expires, receipt.unsettled, receipt.rows, receipt.prepaid, receipt.new_account
+        head["receipt"] = [receipt.identity.hex(), *numbers]
+    encoded = _compact.encode(head).encode()
     return len(encoded).to_bytes(_LENGTH_BYTES, "big") + encoded + claim.answer.body
 
 

@@ -20,9 +20,9 @@ from modeltoll.puzzle.redeem_token import (
     TOKEN_VERSION,
     KeyRing,
     RedeemClaim,
-    open_token,
+    decrypt_token,
+    encrypt_token,
     redeem_claim,
-    seal_token,
 )
 from modeltoll.records import Answer
 
@@ -39,13 +39,13 @@ __all__ = [
     "KeyRing",
     "OpenedAnswer",
     "RedeemClaim",
+    "decrypt_token",
     "digest_proof",
+    "encrypt_token",
     "open_answer",
-    "open_token",
     "proof_of",
     "redeem_claim",
     "seal_answer",
-    "seal_token",
 ]
 
 MAX_RECEIPT_BYTES = 2**16 - 1

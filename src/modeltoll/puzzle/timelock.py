@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["TimeLock", "Trapdoor"]
 
+_MAKING_SQUARINGS = 700  # that take as long as the two powers of half the modulus's size with which a lock is made
+
 
 @dataclass(frozen=True, slots=True)
 class Trapdoor:
@@ -80,6 +82,10 @@ class TimeLock:
     def within(self, memory_kib: int) -> TimeLock:  # noqa: ARG002  it needs no memory
         """As ``Puzzle.within``."""
         return self
+
+    def making_seconds(self, work: Work) -> float:  # noqa: ARG002  whatever the work
+        """As ``Puzzle.making_seconds``."""
+        return _MAKING_SQUARINGS / self._rate
 
     def make(self, work: Work, rng: random.Random) -> tuple[Challenge, Solution]:
         """As ``Puzzle.make``: two 1024-bit powers, independent of the work. Work below one squaring is raised to one."""

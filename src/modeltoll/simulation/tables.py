@@ -78,7 +78,7 @@ def row_cells(row: RowExplanation) -> Cells:
         cells.append(("rarity with the caller's own log as a kind; the smaller one counts", f"{row.own_factor:.4g}"))
     mean = "" if row.cell_price is None else ": the mean of rarity and price of the cell"
     cells.append((f"price of the row, units{mean}", f"{row.factor:.4g}"))
-    cells.append(("clean price, among all traffic by measures fitted without kinds, units", f"{row.clean_factor:.4g}"))
+    cells.append(("clean price, among all traffic alone, units", f"{row.clean_factor:.4g}"))
     if row.surcharged:
         reason = (
             "its cell speaks against the caller" if row.frequent else f"its clean p = {row.clean_rarest:.3g} is low"

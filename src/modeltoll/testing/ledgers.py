@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from modeltoll.errors import LedgerError
 from modeltoll.evidence_records import EvidenceUpdate
 from modeltoll.records import Caller
+from modeltoll.settlement_records import RECEIPT_BYTES, Adjustment, Receipt, Reservation
 from modeltoll.testing.ledger_charges import (
     CHARGE_CHECKS,
     MODEL,
@@ -122,6 +124,34 @@ async def _a_reset_deletes_an_account_and_its_sketch(make: LedgerFactory) -> Non
         assert (fresh.rows, fresh.requests, fresh.work, fresh.evidence.counts[0]) == (1, 1, 0.0, 1)
 
 
+async def _steps_of_all_kinds_at_once_are_exact(make: LedgerFactory) -> None:
+    """100 requests at once, each a settlement, a charge and a bill, add up; those that are refused change nothing."""
+    callers = [Caller(f"key:suite-at-once-{number}", groups=("org:suite-at-once",)) for number in range(10)]
+    async with open_ledger(make, *callers, Caller("org:suite-at-once")) as ledger:
+        start = await _last_line(ledger)
+
+        async def request(number: int) -> bool:
+            caller, refused = callers[number % 10], number % 7 == 0
+            receipt = Receipt(secrets.token_bytes(RECEIPT_BYTES), NOW + 9.0, rows=1)
+            await ledger.settle(caller, (receipt,), Reservation(1.0, 1e6), NOW)
+            try:
+                await ledger.charge(caller, replace(make_charge(number), rows=2 if refused else 1))
+            except ValueError:
+                return False
+            await ledger.bill(caller, make_log_entry(1.0), Adjustment(unsettled=0.5))
+            return True
+
+        done = await asyncio.gather(*map(request, range(100)))
+        accounts = [await existing_account(ledger, caller) for caller in callers]
+        assert sum(account.rows for account in accounts) == sum(done) == 85
+        assert [account.work for account in accounts] == [float(account.rows) for account in accounts]
+        assert max(account.groups[0].rows for account in accounts) == 85
+        for caller, account in zip(callers, accounts, strict=True):
+            standing = await ledger.standing(caller)
+            assert (standing.settled_rows, standing.unsettled) == (10, 10.0 + 0.5 * account.rows)
+        assert len(await ledger.log(start, 1000)) == 85
+
+
 async def _a_closed_ledger_raises_an_error(make: LedgerFactory) -> None:
     """Before it is opened and after it is closed, a ledger raises ``LedgerError``; closing twice is allowed."""
     caller, ledger = Caller("key:suite-closed"), make()
@@ -181,6 +211,7 @@ CHECKS: tuple[LedgerCheck, ...] = (
     _the_log_holds_hashes_in_place_of_names,
     _the_accounts_with_the_most_work_come_first,
     _a_reset_deletes_an_account_and_its_sketch,
+    _steps_of_all_kinds_at_once_are_exact,
     _a_closed_ledger_raises_an_error,
     _writing_nothing_changes_nothing,
 )

@@ -19,12 +19,13 @@ from modeltoll.testing.protocol_mutations import (
     with_member_twice,
     with_unknown_members,
 )
+from modeltoll.testing.protocol_streams import StreamTrial, check_streams
 
 if TYPE_CHECKING:
     from modeltoll.gateway.protocols.protocol import ParsedRequest, ServiceDescription, ServingProtocol
     from modeltoll.records import Evidence, Floats
 
-__all__ = ["ProtocolTrial", "check_protocol"]
+__all__ = ["ProtocolTrial", "StreamTrial", "check_protocol"]
 
 _MAX_MESSAGE = 1000  # characters of an error message, at most
 _FINGERPRINT_BYTES = 32
@@ -45,6 +46,7 @@ class ProtocolTrial:
         one_row: whether a request holds one row: ``encode_request`` and ``answer`` are then called with one.
         reorder: writes the same request with the named inputs in another order; None: it has none.
         integers: writes a request of rows of one whole number each; None: the protocol takes none.
+        streams: how answers are streamed; None: the protocol has no streams.
         seed: seed of scores and mutations.
         mutations: how many mutated requests are read, and as many answers.
     """
@@ -59,6 +61,7 @@ class ProtocolTrial:
     one_row: bool = False
     reorder: Callable[[Any], bytes] | None = None
     integers: Callable[[list[int]], bytes] | None = None
+    streams: StreamTrial | None = None
     seed: int = 0
     mutations: int = 300
 
@@ -95,6 +98,8 @@ def check_protocol(trial: ProtocolTrial) -> None:
         _check_mutated_request(protocol, service, mutated)
     for mutated in mutations(answer(scores).body, rng, trial.mutations):
         _check_mutated_answer(trial, parsed, replace(answer(scores), body=mutated))
+    if trial.streams is not None:
+        check_streams(trial, trial.streams, rng)
 
 
 def _check_routes(protocol: ServingProtocol) -> None:

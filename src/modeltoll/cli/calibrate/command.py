@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING
 
 import typer
 from rich.markup import escape
 
 from modeltoll.cli.calibrate.fitting import FitPlan, fitted
 from modeltoll.cli.calibrate.inputs import thief_rows
+from modeltoll.cli.calibrate.options import CalibrateOptions
 from modeltoll.cli.calibrate.outcome import rehearsed
 from modeltoll.cli.calibrate.output import draw_calibration, print_outcome
 from modeltoll.cli.calibrate.sources import RowSources, leaves_out, named_files, seconds_with_unit
 from modeltoll.cli.calibrate.target import next_step, target_from_settings
-from modeltoll.cli.terminal import JsonFile, note, requires_extra, with_exit_codes
+from modeltoll.cli.option_records import takes_options
+from modeltoll.cli.terminal import note, requires_extra, with_exit_codes
 from modeltoll.errors import CalibrationError
+
+if TYPE_CHECKING:
+    from modeltoll.cli.calibrate.target import CalibrationTarget
+    from modeltoll.pricing.fit_terms import CalibrationTerms, RowCosts
+    from modeltoll.records import Leaks
 
 __all__ = ["commands"]
 
@@ -27,216 +34,81 @@ commands = typer.Typer()
 
 @commands.command(epilog="Example: modeltoll calibrate modeltoll.yaml --inputs honest.npy")
 @with_exit_codes
-def calibrate(  # noqa: PLR0913  each is a choice of the operator's
-    settings: Annotated[
-        Path | None,
-        typer.Argument(metavar="SETTINGS.yaml", help="The gateway's settings file; not needed for --leaks with --out."),
-    ] = None,
-    *,
-    inputs: Annotated[
-        Path | None,
-        typer.Option(
-            help="Honest inputs that the model was not trained on, one row per input: .npy, .npz, .csv, .jsonl, .json or .parquet; a column 'callers' names the caller of each. They are sent to the model server."
-        ),
-    ] = None,
-    requests: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="LOG.jsonl",
-            help="Recorded honest requests, one body per line, sent as they are, in place of --inputs.",
-        ),
-    ] = None,
-    refused: Annotated[
-        str,
-        typer.Option(
-            metavar="stop|leave-out",
-            help="What happens with a row that the model server refuses: stop at it, or leave it out; the rows left out are counted and named.",
-        ),
-    ] = "stop",
-    leaks: Annotated[
-        Path | None, typer.Option(help="Recorded leaks of honest rows, .npz, in place of --inputs.")
-    ] = None,
-    from_ledger: Annotated[
-        bool,
-        typer.Option("--from-ledger", help="Use the rows that the ledger logged in shadow mode, in place of --inputs."),
-    ] = False,
-    kinds: Annotated[
-        str | None,
-        typer.Option(
-            metavar="LIST",
-            help="Kinds of honest rows, made from --inputs and sent: blur,dark,noise,rotate:25,bright,contrast,fog,impulse of images, jitter,missing,scale of tables; 'photo' and 'table' are all of them.",
-        ),
-    ] = None,
-    kind_rows: Annotated[
-        int, typer.Option(min=100, help="Honest rows that each of --kinds is made from; half of them are held back.")
-    ] = 2000,
-    kind: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=FILE",
-            help="Further kind: rows to send, as --inputs, or recorded leaks, .npz. May be repeated.",
-        ),
-    ] = None,
-    known_honest: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="KEY",
-            help="Caller that you know to be honest: its own rows become its kind. May be repeated; 'all': every caller. Keys that are marked in the settings count too.",
-        ),
-    ] = None,
-    class_rows: Annotated[
-        int,
-        typer.Option(
-            min=25,
-            help="Honest rows of a predicted class from which on it is a kind of its own; smaller classes are one kind together, and who sends one of them alone is promised nothing.",
-        ),
-    ] = 100,
-    callers_for_all: Annotated[
-        bool,
-        typer.Option(
-            "--callers-for-all",
-            help="Let the rows of known callers count as kinds for everyone, in at most 32 clusters.",
-        ),
-    ] = False,
-    strangers: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=FILE",
-            help="Rows as a thief may send them, as --inputs, or recorded leaks, .npz: they enter price and evidence. May be repeated.",
-        ),
-    ] = None,
-    shape: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HxW[xC]", help="Shape of the images, for --kinds, if --inputs stores each as a flat row."
-        ),
-    ] = None,
-    trained_on: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="Training inputs of the model, in any format of --inputs; honest rows among them are refused. May be repeated."
-        ),
-    ] = None,
-    model: Annotated[str | None, typer.Option(help="Name of the model; needed if the settings list several.")] = None,
-    g: Annotated[
-        float, typer.Option(help="Exponent g of the price, 0..1; larger makes rare rows more expensive.")
-    ] = 0.8,
-    p99_wait: Annotated[
-        str | None,
-        typer.Option(
-            help="Choose g so that 99 % of honest rows wait at most this long, such as 0.5s or 500ms; by default g is fixed."
-        ),
-    ] = None,
-    thieves: Annotated[
-        Path | None,
-        typer.Option(
-            help="Thieves' rows, against which g and weights are chosen: recorded leaks, .npz, or with --inputs rows to send."
-        ),
-    ] = None,
-    overhead: Annotated[
-        float, typer.Option(help="Largest mean added time of an honest row, as a share of its own time; 1 doubles it.")
-    ] = 1.0,
-    undefended_ms: Annotated[
-        float,
-        typer.Option(
-            min=0,
-            help="Time of one row without a gateway, in ms; needed without --inputs or --requests, unless --unit-ms is given.",
-        ),
-    ] = 0.0,
-    unit_ms: Annotated[
-        float | None, typer.Option(help="The unit in ms, in place of --overhead; for very fast models.")
-    ] = None,
-    new_account_toll: Annotated[
-        float,
-        typer.Option(
-            min=0,
-            metavar="QUERIES",
-            help="New-account toll of a caller without a key, in times of an undefended row; 0: none.",
-        ),
-    ] = 200.0,
-    measures: Annotated[
-        str | None,
-        typer.Option(
-            help="Recorded measures and their weights, such as entropy,novelty=2; only without settings. By default all measures."
-        ),
-    ] = None,
-    tariff: Annotated[
-        Path | None, typer.Option("--out", help="Tariff file to write; by default the one that the settings name.")
-    ] = None,
-    rho: Annotated[
-        float,
-        typer.Option(min=0, max=10, help="Tolerance of suspicion: how far from every mixture of kinds is honest."),
-    ] = 0.25,
-    rho0: Annotated[
-        float,
-        typer.Option(min=0, max=10, help="Tolerance per row, from which on it is raised until no kind is suspected."),
-    ] = 0.02,
-    alpha: Annotated[
-        float,
-        typer.Option(min=1e-300, max=0.5, help="Bound on the probability that an honest caller is ever suspected."),
-    ] = 1e-6,
-    surcharge: Annotated[
-        float, typer.Option(min=1, max=1e6, help="Largest multiplier on the price of a suspected caller's rows.")
-    ] = 100.0,
-    seed: Annotated[int, typer.Option(min=0, help="Seed that decides which rows are held out for the report.")] = 0,
-    figure: Annotated[
-        Path | None, typer.Option(help="Also draw the prices of honest and thieves' rows to this .png file.")
-    ] = None,
-    json_file: JsonFile = None,
-) -> None:
+@takes_options
+def calibrate(options: CalibrateOptions) -> None:
     """Fit a tariff to honest rows, rehearse it on rows held back, and print what callers and strangers will pay.
 
     The rows are sent to the model server (--inputs, --requests), recorded (--leaks), or logged in shadow mode (--from-ledger).
     Nothing is written, and the exit code is 1, where a kind would be suspected or --p99-wait is not met.
     """
     with requires_extra("gateway"):
-        from modeltoll.pricing import fit_terms  # noqa: PLC0415
         from modeltoll.pricing.calibration import CalibrationProvenance  # noqa: PLC0415
         from modeltoll.pricing.calibration_file import save_calibration  # noqa: PLC0415
-        from modeltoll.pricing.selection import PriceTargets  # noqa: PLC0415
-        from modeltoll.pricing.suspicion import SuspicionTerms  # noqa: PLC0415
-    sources = RowSources(
-        inputs,
-        leaks,
-        from_ledger,
-        tuple(trained_on or ()),
-        kinds,
-        kind_rows,
-        named_files(kind, "--kind", need_name=True),
-        named_files(strangers, "--strangers", need_name=False),
-        tuple(known_honest or ()),
-        shape,
-        seed,
-        requests,
-        leaves_out(refused),
-    )
-    wait = None if p99_wait is None else seconds_with_unit(p99_wait, "--p99-wait")
-    target = target_from_settings(settings, model, leaks, tariff, measures)
-    thief_leaks = {} if thieves is None else thief_rows(thieves, target, inputs_given=sources.sent)
-    terms = fit_terms.CalibrationTerms(
-        g=g,
-        weights=None if thief_leaks else target.weights,
-        suspicion=SuspicionTerms(alpha=alpha, rho=rho, rho0=rho0, maximum=surcharge),
-        new_account_queries=new_account_toll,
-        targets=PriceTargets(wait, tuple(thief_leaks.values())) if thief_leaks or wait is not None else None,
-        coordinates=target.coordinates,
-        class_rows=class_rows,
-    )
-    costs = fit_terms.RowCosts(
-        undefended_ms / 1000, overhead=overhead, unit_seconds=None if unit_ms is None else unit_ms / 1000
-    )
+        from modeltoll.pricing.fit_terms import HoldoutSplit  # noqa: PLC0415
+    sources = _sources(options)
+    wait = None if options.p99_wait is None else seconds_with_unit(options.p99_wait, "--p99-wait")
+    target = target_from_settings(options.settings, options.model, options.leaks, options.tariff, options.measures)
+    thief_leaks = {} if options.thieves is None else thief_rows(options.thieves, target, inputs_given=sources.sent)
+    terms = _terms(options, target, wait, thief_leaks)
     provenance = CalibrationProvenance(
         source=sources.description or f"the shadow log of {target.model}",
         command=shlex.join(["modeltoll", *sys.argv[1:]]),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    fit, callers = fitted(sources, target, FitPlan(terms, costs, fit_terms.HoldoutSplit(seed=seed), provenance))
-    outcome = rehearsed(fit, callers, for_all=callers_for_all, p99_wait=wait, seed=seed)
+    fit, callers = fitted(sources, target, FitPlan(terms, _costs(options), HoldoutSplit(seed=options.seed), provenance))
+    outcome = rehearsed(fit, callers, for_all=options.callers_for_all, p99_wait=wait, seed=options.seed)
     if not outcome.failures:
         save_calibration(outcome.calibration, target.tariff)
-    print_outcome(outcome, thief_leaks, target.tariff, json_file)
+    print_outcome(outcome, thief_leaks, target.tariff, options.json_file)
     if outcome.failures:
         raise CalibrationError(f"no tariff was written: {'; '.join(outcome.failures)}")
-    if figure is not None:
-        draw_calibration(outcome.calibration, thief_leaks, figure)
-    note.print(escape(f"wrote {target.tariff}{next_step(target, settings)}"), soft_wrap=True)
+    if options.figure is not None:
+        draw_calibration(outcome.calibration, thief_leaks, options.figure)
+    note.print(escape(f"wrote {target.tariff}{next_step(target, options.settings)}"), soft_wrap=True)
+
+
+def _sources(options: CalibrateOptions) -> RowSources:
+    return RowSources(
+        options.inputs,
+        options.leaks,
+        options.from_ledger,
+        tuple(options.trained_on or ()),
+        options.kinds,
+        options.kind_rows,
+        named_files(options.kind, "--kind", need_name=True),
+        named_files(options.strangers, "--strangers", need_name=False),
+        tuple(options.known_honest or ()),
+        options.shape,
+        options.seed,
+        options.requests,
+        leaves_out(options.refused),
+    )
+
+
+def _terms(
+    options: CalibrateOptions, target: CalibrationTarget, wait: float | None, thief_leaks: Mapping[str, Leaks]
+) -> CalibrationTerms:
+    """The terms of the tariff. ``wait``: seconds within which 99 % of honest rows shall be paid."""
+    from modeltoll.pricing.fit_terms import CalibrationTerms  # noqa: PLC0415  an extra
+    from modeltoll.pricing.selection import PriceTargets  # noqa: PLC0415
+    from modeltoll.pricing.suspicion import SuspicionTerms  # noqa: PLC0415
+
+    return CalibrationTerms(
+        g=options.g,
+        weights=None if thief_leaks else target.weights,
+        suspicion=SuspicionTerms(alpha=options.alpha, rho=options.rho, rho0=options.rho0, maximum=options.surcharge),
+        new_account_queries=options.new_account_toll,
+        targets=PriceTargets(wait, tuple(thief_leaks.values())) if thief_leaks or wait is not None else None,
+        coordinates=target.coordinates,
+        class_rows=options.class_rows,
+    )
+
+
+def _costs(options: CalibrateOptions) -> RowCosts:
+    from modeltoll.pricing.fit_terms import RowCosts  # noqa: PLC0415  an extra
+
+    return RowCosts(
+        options.undefended_ms / 1000,
+        overhead=options.overhead,
+        unit_seconds=None if options.unit_ms is None else options.unit_ms / 1000,
+    )

@@ -61,7 +61,7 @@ class Gateway:
     """A gateway, ready to be opened. ``warnings`` are for its operator to read at start.
 
     ``grpc`` handles calls over gRPC, where the settings have an address for them.
-    ``key_ring`` holds the keys that seal tokens: those of the settings, or random ones of this process. ``key_set``: the keys of
+    ``key_ring`` holds the keys that encrypt tokens: those of the settings, or random ones of this process. ``key_set``: the keys of
     callers' JSON Web Tokens, where they are at a URL.
     """
 

@@ -40,6 +40,6 @@ async def unmeasured_notices(settings: Settings, clock: Callable[[], float] = ti
             share, (commonest, count) = reasons.total() / requests, reasons.most_common(1)[0]
             notices.append(
                 f"models.{name}: {share:.1%} of {requests:,} requests of the last day were not measured; most often "
-                f"({count:,} times): {commonest}"
+                f"({count:,} of them): {commonest}"
             )
     return tuple(notices)

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 
+from modeltoll.decompression import coding_of, inflated
 from modeltoll.errors import SettingsError
 from modeltoll.gateway.callers.verification_keys import VerificationKeys, parse_key_set
-from modeltoll.gateway.decompression import coding_of, inflated
 
 if TYPE_CHECKING:
     import ssl

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from modeltoll.errors import AnswerTooLarge, CallerGone, RequestError, StreamBroken, UpstreamRefused, UpstreamTimeout
+from modeltoll.errors import AnswerUnusable, CallerGone, RequestError, StreamBroken, UpstreamRefused, UpstreamTimeout
 from modeltoll.gateway.callers.quotas import DailyQuotas
 from modeltoll.gateway.core.early_measurement import EarlyMeasurement
 from modeltoll.gateway.core.ledger_steps import LedgerSteps
@@ -20,7 +20,7 @@ from modeltoll.gateway.core.request import ADMISSION, SHADOW, GateConfig, GateRe
 from modeltoll.gateway.core.settlement import Settlement
 from modeltoll.gateway.core.unmeasured import Unmeasured, reason_of
 from modeltoll.gateway.core.upstream_steps import NOTHING, Answered, LiveAnswer, UnreadStream, UpstreamSteps, is_live
-from modeltoll.gateway.threads import read_off_loop
+from modeltoll.gateway.threads import off_loop_by_size
 from modeltoll.records import Answer, Caller, Work
 from modeltoll.settlement_records import Admission
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["Gate"]
 
 _WORKED = (499, 504)  # statuses of a model server that has begun to work: its client hung up, or it was too slow
-_IN_VAIN = (UpstreamTimeout, CallerGone, StreamBroken, AnswerTooLarge)  # the model has worked, and nothing is released
+_IN_VAIN = (UpstreamTimeout, CallerGone, StreamBroken, AnswerUnusable)  # the model has worked, and nothing is released
 _JUDGED = (400, 404, 409, 413, 415, 422)  # statuses of a model server that has looked at the request and refuses it
 _NOTHING_RESERVED = Admission(admitted=True)
 
@@ -55,7 +55,6 @@ class Gate:
         deferred: DeferredReceipts | None = None,
     ) -> None:
         """``deferred``: receipts that came while the ledger did not answer, of all gates of this ledger."""
-        self.config = config
         self._runtime = runtime
         self._quotas = DailyQuotas(ledger, runtime.clock)
         self._settlement = Settlement(
@@ -72,10 +71,13 @@ class Gate:
         self._early_measurement = EarlyMeasurement(early)
         self._steps = LedgerSteps(ledger, config)
         self._unmeasured = Unmeasured(self._model, config.mode, ledger, runtime.clock)
-        self._upstream_steps = UpstreamSteps(
-            upstream, config, self._unmeasured, self.refused_answers, runtime.max_answer
-        )
-        self._price_steps = PriceSteps(config, runtime, self._steps, self._settlement, self._quotas, self._unmeasured)
+        self._upstream_steps = UpstreamSteps(upstream, self._unmeasured, self.refused_answers, runtime.max_answer)
+        self._price_steps = PriceSteps(runtime, self._steps, self._settlement, self._quotas, self._unmeasured)
+
+    @property
+    def config(self) -> GateConfig:
+        """The configuration of all steps."""
+        return self._steps.config
 
     @property
     def _model(self) -> str:
@@ -128,7 +130,7 @@ class Gate:
         if request.unread:
             raise RequestError(request.unread)
         read = self.config.served_model.read
-        return await read_off_loop(len(request.body), read, request.body, request.content_type)
+        return await off_loop_by_size(len(request.body), read, request.body, request.content_type)
 
     async def _pass_unread(self, request: GateRequest, tariff: Tariff, reason: str) -> GateResult | LiveAnswer:
         """In shadow mode: the answer to a request that cannot be read, as it comes."""
@@ -167,9 +169,9 @@ class Gate:
             return await self._unmeasured.result(request.caller, NOTHING, len(parsed.fingerprints), reason)
         return await self._price_steps.price(request, tariff, parsed, (answered, {}), _NOTHING_RESERVED)
 
-    async def seal(self, request: GateRequest, result: GateResult) -> GateResult:
-        """A result without a toll as one whose answer is sealed by the least work: the head of a toll went out before it."""
-        return result if result.toll else await self._price_steps.seal(request, result)
+    async def with_least_toll(self, request: GateRequest, result: GateResult) -> GateResult:
+        """A result without a toll as one with a toll of the least work: the head of a toll went out before it."""
+        return result if result.toll else await self._price_steps.with_least_toll(request, result)
 
     async def settle(self, caller: Caller, receipts: Sequence[bytes]) -> None:
         """Count receipts that come without a request, of any model.
@@ -210,9 +212,9 @@ class Gate:
         """Ask the upstream, and measure meanwhile. Gives the reservation back where the model did not work for it.
 
         Where it has worked in vain, what was prepaid for the answer itself is given back. It has worked where the caller
-        hangs up, where it is or says that it is too slow, where it says that the caller hung up, and where its answer is too
-        large, breaks off with an error or cannot be measured. Where it has judged the request, as much as an average honest row costs
-        is not given back: a refusal may tell of the model, and must not be had for nothing without end.
+        hangs up, where it is or says that it is too slow, where it says that the caller hung up, and where its answer breaks
+        off with an error or cannot be taken, written for the caller or measured. Where it has judged the request, as much as
+        an average honest row costs is not given back: a refusal may tell of the model, and must not be had for nothing.
         """
         try:
             return await self._early_measurement.measure_during(self._upstream_steps.ask(request, parsed), parsed)

@@ -56,13 +56,14 @@ class PuzzleSelector:
         """All that a caller is told of work of so many seconds: half the published wait."""
         return published_wait(seconds, self.disclose, self.blind_seconds) / 2
 
-    def choose(self, work: Work, accept: wire.Accept) -> tuple[Puzzle, str]:
-        """The puzzle and the mode for this work and this client.
+    def choose(self, work: Work, accept: wire.Accept, mode: str = "") -> tuple[Puzzle, str]:
+        """The puzzle and the mode for this work and this client. ``mode``: in place of the one that it accepts.
 
         The mean wait that is published decides whether a fast hash is offered. Callers under suspicion get a
         memory-hard puzzle, and so do all callers of a blind model.
         """
-        mode = accept.mode if accept.mode in self.modes else self.modes[0]
+        mode = mode or accept.mode
+        mode = mode if mode in self.modes else self.modes[0]
         offers = [offer for offer in self.offers if mode in offer.spec.modes]
         hard = [offer for offer in offers if offer.spec.memory_hard]
         mean_wait = self.published_seconds(work.seconds)

@@ -1,4 +1,4 @@
-"""Receipts as clients carry them: sealed under a key of the ledger, so that they can be neither read nor changed.
+"""Receipts as clients carry them: encrypted under a key of the ledger, so that they can be neither read nor changed.
 
 Receipt: version (1 byte) || nonce (12 bytes) || AES-256-GCM of identity (16), expiry, unsettled seconds (8 each, big-endian
 doubles) and rows (8). The caller's name is authenticated, so that a receipt counts for the caller it was issued to alone.
@@ -20,29 +20,29 @@ if TYPE_CHECKING:
 
     from modeltoll.records import Caller
 
-__all__ = ["RECEIPT_SECONDS", "open_receipts", "seal_receipt"]
+__all__ = ["RECEIPT_SECONDS", "decrypt_receipts", "encrypt_receipt"]
 
 RECEIPT_SECONDS = 86_400.0  # for which a receipt can be returned
 _VERSION = b"\x02"
 _NONCE_BYTES = 12
 _LABEL = b"modeltoll receipt v2\0"
 _FORM = struct.Struct(">16sddQ")
-_SEALED_BYTES = len(_VERSION) + _NONCE_BYTES + _FORM.size + 16
+_ENCRYPTED_BYTES = len(_VERSION) + _NONCE_BYTES + _FORM.size + 16
 
 
-def seal_receipt(key: bytes, caller: Caller, receipt: Receipt, rng: random.Random) -> bytes:
+def encrypt_receipt(key: bytes, caller: Caller, receipt: Receipt, rng: random.Random) -> bytes:
     """The bytes that go to the caller; ``key`` has 32 bytes. What a receipt prepays is not contained."""
     nonce = rng.randbytes(_NONCE_BYTES)
     text = _FORM.pack(receipt.identity, receipt.expires, receipt.unsettled, receipt.rows)
     return _VERSION + nonce + AESGCM(key).encrypt(nonce, text, _LABEL + caller.name.encode())
 
 
-def open_receipts(key: bytes, caller: Caller, sealed: Iterable[bytes]) -> tuple[Receipt, ...]:
+def decrypt_receipts(key: bytes, caller: Caller, encrypted: Iterable[bytes]) -> tuple[Receipt, ...]:
     """The receipts that were issued to the caller, each once. Whatever else was sent is left out."""
     cipher, label = AESGCM(key), _LABEL + caller.name.encode()
     found: dict[bytes, Receipt] = {}
-    for one in sealed:
-        if len(one) != _SEALED_BYTES or one[:1] != _VERSION:
+    for one in encrypted:
+        if len(one) != _ENCRYPTED_BYTES or one[:1] != _VERSION:
             continue
         try:
             text = cipher.decrypt(one[1 : 1 + _NONCE_BYTES], one[1 + _NONCE_BYTES :], label)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from modeltoll.errors import AnswerError, UpstreamRefused
+from modeltoll.errors import AnswerError, AnswerUnusable, UpstreamRefused
 from modeltoll.gateway.protocols.protocol import JSON
 from modeltoll.records import Answer
 
@@ -81,7 +81,7 @@ class RefusedAnswers:
         if status == _OK:
             self._reported = None
             if coding := dict(answer.headers).get("content-encoding"):
-                raise AnswerError(f"the model server's answer is compressed ({coding}), though it was not asked for")
+                raise AnswerUnusable(f"the model server's answer is compressed ({coding}), though it was not asked for")
             return answer
         if status in _CALLERS or status in _SAME_AS or (self._terms.own_application and status in _CHALLENGES):
             raise self._refusal(answer, _SAME_AS.get(status, status), path)

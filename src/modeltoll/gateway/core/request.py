@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from modeltoll.leak.measure import LeakMeasure
     from modeltoll.pricing.tariff import Tariff
     from modeltoll.puzzle.seal import KeyRing
-    from modeltoll.records import Answer, Caller, Charge, Evidence, MachineProfile, Work
+    from modeltoll.records import Answer, Caller, Charge, Evidence, Integers, MachineProfile, Work
     from modeltoll.settlement_records import Receipt
     from modeltoll.toll_records import Toll
 
@@ -89,14 +89,16 @@ def _check_shape(leaks: object, rows: int, measure: str) -> None:
     raise AnswerError(_NOT_MEASURED, private=f"{measure} gave {found}, not a number for each row")
 
 
-def _leaks_by(measures: Sequence[LeakMeasure], evidence: Evidence, early: EarlyLeaks) -> Leaks:
+def _leaks_by(
+    measures: Sequence[LeakMeasure], evidence: Evidence, early: EarlyLeaks, classes: Integers | None = None
+) -> Leaks:
     """The leaks of each row under each of these measures; those in ``early`` are not measured again."""
     values = np.empty((evidence.rows, len(measures)))
     for column, measure in enumerate(measures):
         leaks = early[measure.name] if measure.name in early else measure.measure(evidence)
         _check_shape(leaks, evidence.rows, measure.name)
         values[:, column] = leaks
-    return Leaks(tuple(measure.name for measure in measures), values)
+    return Leaks(tuple([measure.name for measure in measures]), values, classes)
 
 
 def side_by_side(leaks: Leaks, further: Leaks) -> Leaks:
@@ -175,7 +177,7 @@ class ServedModel:
     def leaks_of(self, evidence: Evidence, early: EarlyLeaks = _NO_EARLY_LEAKS) -> Leaks:
         """``leaks`` of evidence at hand. Those in ``early`` are not measured again."""
         classes = evidence.scores.argmax(axis=1) if evidence.scores is not None and evidence.scores.size else None
-        return replace(_leaks_by(self.measures, evidence, early), classes=classes)
+        return _leaks_by(self.measures, evidence, early, classes)
 
     def clean_leaks(self, evidence: Evidence, early: EarlyLeaks = _NO_EARLY_LEAKS) -> Leaks | None:
         """The leaks (rows, clean measures) under ``clean_measures``; None where there are none. Raises as ``leaks`` does."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from modeltoll.errors import LedgerError
-from modeltoll.gateway.core.receipts import RECEIPT_SECONDS, open_receipts, seal_receipt
+from modeltoll.gateway.core.receipts import RECEIPT_SECONDS, decrypt_receipts, encrypt_receipt
 from modeltoll.pricing.tariff import new_account_share
 from modeltoll.settlement_records import RECEIPT_BYTES, Adjustment, Admission, Receipt, Reservation
 
@@ -108,7 +108,7 @@ class Settlement:
             min(tariff.new_account_seconds(caller), self._most_seconds),
             new_account_share(rows),
         )
-        counted = self._opened(caller, receipts)
+        counted = self._decrypted(caller, receipts)
         if payment is not None:
             counted = (payment, *counted)
         try:
@@ -119,14 +119,14 @@ class Settlement:
             return Admission(admitted=True)
 
     async def count(self, caller: Caller, receipts: Sequence[bytes | Receipt]) -> None:
-        """Count receipts without a request: sealed ones as clients carry them, and those of redeemed tokens.
+        """Count receipts without a request: encrypted ones as clients carry them, and those of redeemed tokens.
 
         Raises:
             LedgerError: the ledger does not answer.
         """
-        sealed = [receipt for receipt in receipts if isinstance(receipt, bytes)]
+        encrypted = [receipt for receipt in receipts if isinstance(receipt, bytes)]
         counted = [receipt for receipt in receipts if isinstance(receipt, Receipt)]
-        counted += self._opened(caller, sealed)
+        counted += self._decrypted(caller, encrypted)
         if counted:
             await self._settle(caller, counted, None)
 
@@ -214,12 +214,12 @@ class Settlement:
         """The receipt of a toll that asks no work: it settles nothing."""
         return Receipt(self._identity(), self._runtime.clock() + RECEIPT_SECONDS, 0.0)
 
-    def seal(self, caller: Caller, receipt: Receipt) -> bytes:
+    def encrypted(self, caller: Caller, receipt: Receipt) -> bytes:
         """A receipt as the caller carries it."""
-        return seal_receipt(self._key(), caller, receipt, self._runtime.rng)
+        return encrypt_receipt(self._key(), caller, receipt, self._runtime.rng)
 
-    def _opened(self, caller: Caller, sealed: Sequence[bytes]) -> tuple[Receipt, ...]:
-        return open_receipts(self._key(), caller, sealed) if sealed else ()
+    def _decrypted(self, caller: Caller, encrypted: Sequence[bytes]) -> tuple[Receipt, ...]:
+        return decrypt_receipts(self._key(), caller, encrypted) if encrypted else ()
 
     def _key(self) -> bytes:
         return self._ledger.derived_key("receipts")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from modeltoll import wire
 from modeltoll.errors import RequestError, TokenRefused, TollMalformed
 from modeltoll.gateway.core.padding import MOST_BYTES, padded_length
-from modeltoll.gateway.threads import LARGE_BYTES, off_loop
+from modeltoll.gateway.threads import LARGE_BYTES, off_loop_by_size
 from modeltoll.gateway.upstream.upstream import NO_HEAD, RequestHead
 from modeltoll.puzzle import seal
 from modeltoll.puzzle.puzzle import expected_seconds
@@ -31,6 +31,9 @@ __all__ = ["AdmittedRequest", "TollContent", "admission_toll", "answer_toll", "p
 _TOKEN_SECONDS = 3600.0
 _ADMISSION_SECONDS = 60.0
 _TOKEN_WAITS = 10.0
+# A puzzle that is made in fewer reference seconds is made at once: a switch to another thread takes 0.1 ms, and under load that
+# thread waits for the interpreter besides.
+_QUICK_SECONDS = 0.4e-3
 _SEAL_HEAD_BYTES = 14  # numbers before the body of a sealed answer
 _BY_DIGEST = "application/x-modeltoll-digest"  # in place of a content type, in a token that does not hold its request
 _TOKEN_HEAD_BYTES = 2048  # for what a token holds beside its answer, whose length may vary with the price
@@ -46,7 +49,7 @@ class TollContent:
 
     answer: Answer
     receipt: Receipt
-    sealed_receipt: bytes
+    opaque_receipt: bytes
     answer_bound: int | None
     dither: float
     max_answer: int = MOST_BYTES
@@ -76,11 +79,15 @@ async def answer_toll(
     runtime: GateRuntime, selector: PuzzleSelector, request: GateRequest, content: TollContent, work: Work
 ) -> Toll:
     """A toll of ``work`` for an answer. A client that keeps no receipts redeems it: redeeming settles."""
-    accept = request.accept if request.accept.receipts else replace(request.accept, mode=wire.REDEEM)
-    puzzle, mode = selector.choose(work, accept)
-    # An evaluation of argon2id takes milliseconds and releases the interpreter lock.
-    large = puzzle.name == wire.ARGON2ID or content.length > LARGE_BYTES
-    return await off_loop(large, _answer_toll, runtime, request, content, work, (puzzle, mode))
+    accept = request.accept
+    puzzle, mode = selector.choose(work, accept, "" if accept.receipts else wire.REDEEM)
+    size = max(content.length, _slow_bytes(puzzle, work))
+    return await off_loop_by_size(size, _answer_toll, runtime, request, content, work, (puzzle, mode))
+
+
+def _slow_bytes(puzzle: Puzzle, work: Work) -> int:
+    """A size above which work is done in another thread, for a puzzle that takes long to make; else 0."""
+    return LARGE_BYTES + 1 if puzzle.making_seconds(work) > _QUICK_SECONDS else 0
 
 
 def _answer_toll(
@@ -91,30 +98,42 @@ def _answer_toll(
     expected = expected_seconds(challenge, runtime.profile)
     if mode == wire.SEALED and solution is not None:
         associated = wire.canonical_challenge(challenge, mode)
-        head = _SEAL_HEAD_BYTES + len(content.answer.content_type) + len(content.sealed_receipt)
+        head = _SEAL_HEAD_BYTES + len(content.answer.content_type) + len(content.opaque_receipt)
         sealed = seal.seal_answer(
             content.answer,
             solution,
             associated,
             runtime.rng,
-            receipt=content.sealed_receipt,
+            receipt=content.opaque_receipt,
             length=head + content.length,
         )
         return Toll(mode, challenge, sealed, work.rows, expected, settles=True)
     seconds = _TOKEN_SECONDS + _TOKEN_WAITS * expected
     claim = _claim(runtime, request, content.answer, (challenge, solution), (seconds, content.receipt))
-    token = seal.seal_token(runtime.key_ring, claim, runtime.rng, length=_TOKEN_HEAD_BYTES + content.length)
+    token = seal.encrypt_token(runtime.key_ring, claim, runtime.rng, length=_TOKEN_HEAD_BYTES + content.length)
     return Toll(mode, challenge, token, work.rows, expected, int(claim.expires))
 
 
-def admission_toll(
+async def admission_toll(
     runtime: GateRuntime, selector: PuzzleSelector, request: GateRequest, model: str, work: Work, payment: Receipt
 ) -> Toll:
     """A toll for the admission of a request. Its token holds the request or its digest, so that the gateway need not keep it.
 
     ``payment``: what the redeemed token counts for.
     """
-    puzzle, mode = selector.choose(work, replace(request.accept, mode=wire.REDEEM))
+    puzzle, mode = selector.choose(work, request.accept, wire.REDEEM)
+    size = max(0 if request.by_digest else len(request.body), _slow_bytes(puzzle, work))
+    return await off_loop_by_size(size, _admission_toll, runtime, request, model, (puzzle, mode), (work, payment))
+
+
+def _admission_toll(
+    runtime: GateRuntime,
+    request: GateRequest,
+    model: str,
+    chosen: tuple[Puzzle, str],
+    terms: tuple[Work, Receipt],
+) -> Toll:
+    (puzzle, mode), (work, payment) = chosen, terms
     challenge, solution = puzzle.make(work, runtime.rng)
     expected = expected_seconds(challenge, runtime.profile)
     request_in_token = Answer(wire.STATUS, request.content_type, request.body)
@@ -125,7 +144,9 @@ def admission_toll(
     claim = _claim(
         runtime, request, request_in_token, (challenge, solution), (seconds, payment), _admission(model, request)
     )
-    token = seal.seal_token(runtime.key_ring, claim, runtime.rng, length=_TOKEN_HEAD_BYTES + len(request_in_token.body))
+    token = seal.encrypt_token(
+        runtime.key_ring, claim, runtime.rng, length=_TOKEN_HEAD_BYTES + len(request_in_token.body)
+    )
     return Toll(mode, challenge, token, work.rows, expected, int(claim.expires), admission=True)
 
 
@@ -204,7 +225,7 @@ def _solved(runtime: GateRuntime, caller: Caller, body: bytes) -> tuple[seal.Red
         redemption = wire.decode_redemption(body)
     except TollMalformed as error:
         raise RequestError(str(error)) from None
-    claim = seal.open_token(runtime.key_ring, redemption.token, caller.name, runtime.clock())
+    claim = seal.decrypt_token(runtime.key_ring, redemption.token, caller.name, runtime.clock())
     seal.redeem_claim(claim, redemption)
     assert claim.receipt is not None  # every token of a gateway holds one
     return claim, claim.receipt

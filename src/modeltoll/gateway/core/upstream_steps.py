@@ -16,7 +16,7 @@ from modeltoll.records import Answer
 
 if TYPE_CHECKING:
     from modeltoll.gateway.core.refused_answers import RefusedAnswers
-    from modeltoll.gateway.core.request import GateConfig, GateRequest, GateResult
+    from modeltoll.gateway.core.request import GateRequest, GateResult
     from modeltoll.gateway.core.unmeasured import Unmeasured
     from modeltoll.gateway.protocols.protocol import ParsedRequest, StreamReader
     from modeltoll.gateway.upstream.upstream import AnswerStream, Upstream
@@ -112,11 +112,8 @@ class LiveAnswer:
 class UpstreamSteps:
     """Asks one model's server. ``most_bytes`` bounds what is released of a stream."""
 
-    def __init__(
-        self, upstream: Upstream, config: GateConfig, unmeasured: Unmeasured, refused: RefusedAnswers, most_bytes: int
-    ) -> None:
+    def __init__(self, upstream: Upstream, unmeasured: Unmeasured, refused: RefusedAnswers, most_bytes: int) -> None:
         self.upstream = upstream
-        self._config = config
         self._unmeasured = unmeasured
         self._refused = refused
         self._most_bytes = most_bytes
@@ -162,7 +159,7 @@ class UpstreamSteps:
 
     def _must_ask_again(self, forward: bytes | None, status: int) -> bool:
         """Whether to send the request alone, without what the measures would have read."""
-        return forward is not None and status in _NOT_UNDERSTOOD and self._config.mode == SHADOW
+        return forward is not None and status in _NOT_UNDERSTOOD and self._unmeasured.mode == SHADOW
 
     async def _collect(self, request: GateRequest, stream: AnswerStream, reader: StreamReader) -> Answered:
         collected: list[bytes] = []

@@ -62,13 +62,18 @@ class RequestRecorder:
     audit: AuditLog | None = None
     tracer: Tracer | None = None
 
+    @property
+    def is_recording(self) -> bool:
+        """Whether there is an audit log, or there are traces."""
+        return self.audit is not None or self.tracer is not None
+
     @contextmanager
     def recording(self, scope: Scope) -> Iterator[Callable[[int], None]]:
         """While the block lasts, a request is handled; yields what notes the status with which it ends.
 
         Its fields are in the scope from here on.
         """
-        if self.audit is None and self.tracer is None:
+        if not self.is_recording:
             yield lambda _: None
             return
         scope[_FIELDS] = RequestFields()
@@ -118,7 +123,7 @@ class RequestLogMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
-        if scope["type"] != "http":
+        if scope["type"] != "http" or not self._recorder.is_recording:
             await self._app(scope, receive, send)
             return
         with self._recorder.recording(scope) as note_status:

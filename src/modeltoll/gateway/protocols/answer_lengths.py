@@ -7,6 +7,7 @@ that write compact JSON, or Python's, with the shortest digits of each number; a
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from modeltoll.names import EMBEDDINGS, TOKENS
@@ -14,7 +15,14 @@ from modeltoll.names import EMBEDDINGS, TOKENS
 if TYPE_CHECKING:
     from modeltoll.gateway.protocols.protocol import ServiceDescription
 
-__all__ = ["ANSWER_OVERHEAD", "NUMBER_BYTES", "numbers_per_row", "scores_bound", "text_bytes"]
+__all__ = [
+    "ANSWER_OVERHEAD",
+    "NUMBER_BYTES",
+    "declared_text_bytes",
+    "numbers_per_row",
+    "scores_bound",
+    "text_bytes",
+]
 
 NUMBER_BYTES = 26  # "-2.2250738585072014e-308" and what separates it from the next
 ANSWER_OVERHEAD = 512  # the document around the rows, and the headers of tensors
@@ -27,6 +35,12 @@ def text_bytes(text: str) -> int:
     return max(len(escaped), len(plain.encode(errors="surrogatepass"))) + text.count("/")
 
 
+@lru_cache(maxsize=64)
+def declared_text_bytes(texts: tuple[str, ...]) -> int:
+    """The sum of the most bytes of some texts of the settings. Those of requests would fill the cache."""
+    return sum(map(text_bytes, texts))
+
+
 def numbers_per_row(service: ServiceDescription) -> int | None:
     """How many numbers the measured output has per row; None where the settings do not say."""
     if service.kind == "labels":
@@ -34,13 +48,14 @@ def numbers_per_row(service: ServiceDescription) -> int | None:
     return None if service.kind in (EMBEDDINGS, TOKENS) else service.classes or len(service.labels) or None
 
 
-def scores_bound(rows: int, service: ServiceDescription, row_overhead: int = 0) -> int | None:
+def scores_bound(rows: int, service: ServiceDescription, *, alone: bool = False) -> int | None:
     """The most bytes of JSON in which each row is the scores of the measured output, perhaps under its name or the labels'.
 
-    None where the number of classes is not declared, or where further outputs may stand beside the measured one.
+    None where the number of classes is not declared, or where further outputs may stand beside the measured one. ``alone``:
+    no further output is asked for.
     """
     numbers = numbers_per_row(service)
-    if numbers is None or service.unmeasured:
+    if numbers is None or (service.unmeasured and not alone):
         return None
-    names = text_bytes(service.output) + sum(text_bytes(label) + 2 for label in service.labels)
-    return ANSWER_OVERHEAD + rows * (numbers * NUMBER_BYTES + names + _ROW_OVERHEAD + row_overhead)
+    names = declared_text_bytes((service.output,)) + declared_text_bytes(service.labels) + 2 * len(service.labels)
+    return ANSWER_OVERHEAD + rows * (numbers * NUMBER_BYTES + names + _ROW_OVERHEAD)

@@ -10,10 +10,10 @@ import msgspec
 
 from modeltoll.errors import AnswerError
 from modeltoll.gateway.protocols.answer_members import check_answer_members, is_short_text
-from modeltoll.gateway.protocols.chat_members import CALL, CHOICE, DOCUMENT, FUNCTION, MESSAGE, STOPS, TEXT
+from modeltoll.gateway.protocols.chat_members import CALL, CHOICE, CUT, DOCUMENT, FUNCTION, MESSAGE, STOPS, TEXT
 from modeltoll.gateway.protocols.chat_requests import ChatNote
 from modeltoll.gateway.protocols.request_members import has_value
-from modeltoll.gateway.protocols.token_tables import check_counted, most_counted, token_table
+from modeltoll.gateway.protocols.token_tables import check_counted, most_counted, token_table, with_end
 
 if TYPE_CHECKING:
     from modeltoll.gateway.protocols.protocol import ServiceDescription
@@ -85,10 +85,10 @@ def measured_tokens(choice: dict[str, Any], note: ChatNote, service: ServiceDesc
     Raises:
         AnswerError: they are not probabilities, or do not cover what the choice shows.
     """
-    tokens = token_logprobs(choice)
+    tokens, message = token_logprobs(choice), _message(choice)
     table, covered = token_table(tokens)
-    if _shown_bytes(_message(choice), note, service) + stop_bytes(choice) > covered:
-        message = _message(choice)
+    shown = _shown_bytes(message, note, service)
+    if shown + stop_bytes(choice) > covered:
         called = any(has_value(message.get(name)) for name in ("tool_calls", "function_call"))
         calls = called and not tokens and not any(has_value(message.get(name)) for name in TEXT)
         raise AnswerError(
@@ -97,7 +97,7 @@ def measured_tokens(choice: dict[str, Any], note: ChatNote, service: ServiceDesc
             else "the model server's answer shows more than the tokens that it has log-probabilities of",
             private="the server must report log-probabilities of tool calls, reasoning and refusals too",
         )
-    return table
+    return table if choice.get("finish_reason") in CUT else with_end(table, tokens, shown, chosen=note.ends)
 
 
 def stop_bytes(choice: dict[str, Any]) -> int:

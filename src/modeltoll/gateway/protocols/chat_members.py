@@ -6,10 +6,11 @@ from collections.abc import Mapping
 
 from modeltoll.gateway.protocols.answer_members import ENVELOPE, ValueCheck, is_anything, is_count, is_short_text
 
-__all__ = ["CALL", "CHOICE", "DOCUMENT", "FUNCTION", "MESSAGE", "STOPS", "TEXT"]
+__all__ = ["CALL", "CHOICE", "CUT", "DOCUMENT", "FUNCTION", "MESSAGE", "STOPS", "TEXT"]
 
 TEXT = frozenset(("content", "refusal", "reasoning_content", "reasoning"))
 STOPS = ("stop_reason", "matched_stop")  # which end of the request, or which token, has ended a completion
+CUT = frozenset(("length", "content_filter"))  # reasons of a completion that did not end by itself
 _METADATA = 16  # members of the metadata, at most
 
 

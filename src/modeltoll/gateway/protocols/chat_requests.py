@@ -23,6 +23,7 @@ __all__ = [
     "check_messages",
     "check_references",
     "check_tools",
+    "chooses_end",
     "pinned",
     "stream_bound",
     "stream_terms",
@@ -89,6 +90,10 @@ _NEUTRAL: Mapping[str, tuple[object, ...]] = {
 }
 _SENT = ("temperature", "top_p", "frequency_penalty", "presence_penalty")
 
+_ENDS = names(
+    """stop stop_token_ids stop_regex ignore_eos min_tokens logit_bias allowed_token_ids bad_words regex ebnf grammar
+    guided_regex guided_choice guided_grammar structured_outputs structural_tag"""
+)
 _REFERENCES = frozenset(("uuid", "file_id", "content_hash"))  # of what the server has kept from another request
 _TOOLS = frozenset(("function", "custom"))  # those that the caller runs
 _CALLS = frozenset(("tool_calls", "function_call", "tools"))  # may have any members
@@ -101,10 +106,14 @@ _LOGPROB_BYTES = 160  # of one log-probability in an answer, with its token
 
 @dataclass(frozen=True, slots=True)
 class ChatNote:
-    """What is needed of a request to read its answer: ``names`` of its functions, and the longest ``stop`` in bytes."""
+    """What is needed of a request to read its answer: ``names`` of its functions, and the longest ``stop`` in bytes.
+
+    ``ends``: whether it chooses what ends a completion.
+    """
 
     names: frozenset[str] = frozenset()
     stop: int = 0
+    ends: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +236,13 @@ def chat_note(document: dict[str, Any]) -> ChatNote:
     """The names of the functions and the stops of a request, as far as they can be read."""
     stop = document.get("stop")
     stops = [one for one in (stop if isinstance(stop, list) else [stop]) if isinstance(one, str)]
-    return ChatNote(frozenset(_names(document)), max((len(one.encode("utf-8", "replace")) for one in stops), default=0))
+    longest = max((len(one.encode("utf-8", "replace")) for one in stops), default=0)
+    return ChatNote(frozenset(_names(document)), longest, chooses_end(document))
+
+
+def chooses_end(document: dict[str, Any]) -> bool:
+    """Whether a request says what ends a completion, or where it may end."""
+    return any(has_value(document.get(name)) for name in _ENDS)
 
 
 def _names(document: dict[str, Any]) -> list[str]:

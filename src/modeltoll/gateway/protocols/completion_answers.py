@@ -10,8 +10,14 @@ from typing import TYPE_CHECKING, Any
 from modeltoll.errors import AnswerError
 from modeltoll.gateway.protocols.answer_members import ValueCheck, check_answer_members, is_anything, is_count
 from modeltoll.gateway.protocols.chat_answers import stop_bytes, token_logprobs
-from modeltoll.gateway.protocols.chat_members import CHOICE, DOCUMENT
-from modeltoll.gateway.protocols.token_tables import check_counted, cut_alternatives, most_counted, token_table
+from modeltoll.gateway.protocols.chat_members import CHOICE, CUT, DOCUMENT
+from modeltoll.gateway.protocols.token_tables import (
+    check_counted,
+    cut_alternatives,
+    most_counted,
+    token_table,
+    with_end,
+)
 
 if TYPE_CHECKING:
     from modeltoll.gateway.protocols.protocol import ServiceDescription
@@ -87,8 +93,8 @@ def _check_offsets(texts: list[Any], offsets: list[Any]) -> None:
         raise AnswerError("the model server's answer has places of tokens that are not those of its text")
 
 
-def measured_text(choice: dict[str, Any]) -> Floats:
-    """The probabilities that are known of each token of a completion, (tokens, 21); see ``token_table``.
+def measured_text(choice: dict[str, Any], *, chosen: bool) -> Floats:
+    """The probabilities that are known of each token of a completion, (tokens, 21); see ``token_table`` and ``with_end``.
 
     Raises:
         AnswerError: they are not probabilities, or do not cover the text.
@@ -96,13 +102,14 @@ def measured_text(choice: dict[str, Any]) -> Floats:
     text = choice.get("text")
     if not isinstance(text, str):
         raise AnswerError("the model server's answer has a completion without a text")
-    table, covered = token_table(completion_tokens(choice))
-    if len(text.encode("utf-8", "replace")) + stop_bytes(choice) > covered:
+    tokens, shown = completion_tokens(choice), len(text.encode("utf-8", "replace"))
+    table, covered = token_table(tokens)
+    if shown + stop_bytes(choice) > covered:
         raise AnswerError(
             "the model server's answer shows more than the tokens that it has log-probabilities of",
             private="the server must report log-probabilities of completions: 'logprobs' was asked for",
         )
-    return table
+    return table if choice.get("finish_reason") in CUT else with_end(table, tokens, shown, chosen=chosen)
 
 
 def check_completion_count(document: dict[str, Any], choices: list[dict[str, Any]], stop: int) -> None:

@@ -9,20 +9,19 @@ import msgspec
 import numpy as np
 
 from modeltoll.errors import AnswerError, RequestError
+from modeltoll.gateway.protocols.oip_bodies import BinaryTail, split_body
+from modeltoll.gateway.protocols.oip_encoding import encode_numbers, encode_values
 from modeltoll.gateway.protocols.oip_requests import MAX_ID, SIZE, read_inference_request
 from modeltoll.gateway.protocols.oip_tensors import (
-    BROKEN,
     DIMENSIONS,
     NUMERIC,
     TEXT,
-    BinaryTail,
     numbers,
-    split_body,
     texts,
 )
 from modeltoll.gateway.protocols.plain_errors import PlainErrors
 from modeltoll.gateway.protocols.protocol import JSON, ParsedRequest, Routes, ServiceDescription
-from modeltoll.gateway.protocols.rows import classification_scores, split_rows
+from modeltoll.gateway.protocols.rows import classification_scores
 from modeltoll.gateway.protocols.strict_json import load_json_answer
 from modeltoll.leak.scores import check_scores
 from modeltoll.records import Answer, Evidence
@@ -72,19 +71,6 @@ class OipAnswer(msgspec.Struct, forbid_unknown_fields=True):
     model_version: str | None = None
     id: str | None = None
     parameters: dict[str, Any] | None = None
-
-
-class _TensorMetadata(msgspec.Struct):
-    name: str
-    datatype: str
-    shape: list[int]
-
-
-class _Metadata(msgspec.Struct):
-    inputs: list[_TensorMetadata]
-
-
-_metadata = msgspec.json.Decoder(_Metadata)
 
 
 @contextmanager
@@ -232,78 +218,14 @@ class OpenInference(PlainErrors):
         return check_scores(table, service.classes, partial=partial, tolerance=service.tolerance)
 
     def ask(self, inputs: Floats, metadata: bytes, service: ServiceDescription) -> bytes:
-        """The input tensors, named, shaped and typed as the model's metadata says; the declared output is asked for.
-
-        The rows of several tensors are split as the service declares its inputs.
-        """
-        described = _described(metadata)
-        names = [declared.name for declared in service.inputs] or list(described)
-        if len(names) != 1 and not service.inputs:
-            raise AnswerError("the model takes several inputs; declare them with the setting inputs")
-        if described.keys() != set(names) or any(one.datatype not in NUMERIC for one in described.values()):
-            raise AnswerError(
-                "the model does not take the declared tensors of numbers; give rows of its inputs by name, or recorded requests (--requests)"
-            )
-        tables = split_rows(inputs if service.batched else inputs[:1], service.inputs)
-        bodies = [
-            _described_tensor(described[name], table, batched=service.batched)
-            for name, table in zip(names, tables, strict=True)
-        ]
-        return msgspec.json.encode({"inputs": bodies, "outputs": [{"name": service.output}]})
+        """A request for rows of numbers. Raises as ``encode_numbers``."""
+        return encode_numbers(inputs, metadata, service)
 
     def ask_values(
         self, columns: tuple[str, ...], rows: list[list[Any]], metadata: bytes, service: ServiceDescription
     ) -> bytes:
-        """One tensor for each named column, typed as the metadata says; values without names are those of the one tensor."""
-        described = _described(metadata)
-        rows = rows if service.batched else rows[:1]
-        if len(described) == 1 and not set(columns) & described.keys():
-            one = next(iter(described.values()))
-            first, row = ([len(rows)], one.shape[1:]) if service.batched else ([], one.shape)
-            shape = [*first, *(row if -1 not in row else (len(rows[0]),))]
-            data = [value for row in rows for value in row]
-            tensors = [{"name": one.name, "shape": shape, "datatype": one.datatype, "data": data}]
-        elif set(columns) == described.keys():
-            tensors = [
-                _value_tensor(described[name], values, batched=service.batched)
-                for name, values in zip(columns, zip(*rows, strict=True), strict=True)
-            ]
-        else:
-            raise AnswerError(f"the rows do not have exactly the model's inputs {', '.join(described)}")
-        return msgspec.json.encode({"inputs": tensors, "outputs": [{"name": service.output}]})
-
-
-def _described(metadata: bytes) -> dict[str, _TensorMetadata]:
-    """The inputs of the model by name.
-
-    Raises:
-        AnswerError: the metadata do not describe them.
-    """
-    try:
-        return {one.name: one for one in _metadata.decode(metadata).inputs}
-    except (ValueError, RecursionError) as error:  # msgspec.DecodeError is a ValueError
-        raise AnswerError("the model's metadata is not of the protocol", private=str(error)) from None
-
-
-def _value_tensor(described: _TensorMetadata, values: tuple[Any, ...], *, batched: bool) -> dict[str, Any]:
-    """A tensor of one value, or one list of values, a row."""
-    wide = isinstance(values[0], list)
-    data = [item for value in values for item in value] if wide else list(values)
-    if described.datatype == TEXT:
-        data = [value if isinstance(value, str) or value is None else str(value) for value in data]
-    further = [len(values[0])] if wide else [1] * (len(described.shape) - batched)
-    shape = [len(values), *further] if batched else further
-    return {"name": described.name, "shape": shape, "datatype": described.datatype, "data": data}
-
-
-def _described_tensor(described: _TensorMetadata, rows: Floats, *, batched: bool) -> dict[str, Any]:
-    """A tensor of these rows as the metadata describe it."""
-    further = described.shape[1:] if batched else described.shape
-    row = further if -1 not in further else list(rows.shape[1:])
-    shape = [len(rows), *row] if batched else row
-    whole = described.datatype not in BROKEN
-    data = (rows.astype(np.int64) if whole else rows).reshape(-1).tolist()
-    return {"name": described.name, "shape": shape, "datatype": described.datatype, "data": data}
+        """A request for rows of values of any kind. Raises as ``encode_values``."""
+        return encode_values(columns, rows, metadata, service)
 
 
 def _pieces(outputs: list[OipTensor], tail: BinaryTail | None) -> list[object]:

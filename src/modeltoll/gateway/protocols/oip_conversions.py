@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError
 from modeltoll import wire
 from modeltoll.errors import AnswerError, RequestError
 from modeltoll.gateway.protocols.oip import OipAnswer
+from modeltoll.gateway.protocols.oip_bodies import split_body
 from modeltoll.gateway.protocols.oip_messages import (
     read_answer_message,
     read_request_message,
@@ -20,7 +21,7 @@ from modeltoll.gateway.protocols.oip_messages import (
     write_parameters,
 )
 from modeltoll.gateway.protocols.oip_requests import SIZE
-from modeltoll.gateway.protocols.oip_tensors import packed, split_body, unpacked
+from modeltoll.gateway.protocols.oip_tensors import packed, unpacked
 from modeltoll.gateway.protocols.protocol import JSON
 from modeltoll.gateway.protocols.strict_json import load_json_answer, load_object
 from modeltoll.open_inference_messages import (
@@ -32,7 +33,7 @@ from modeltoll.open_inference_messages import (
 from modeltoll.records import Answer
 
 if TYPE_CHECKING:
-    from modeltoll.gateway.protocols.oip_tensors import BinaryTail
+    from modeltoll.gateway.protocols.oip_bodies import BinaryTail
 
 __all__ = [
     "json_of_answer",
@@ -125,13 +126,13 @@ def _raw_data(tensor: dict[str, Any], tail: BinaryTail | None) -> bytes:
     return packed(tensor["data"], tensor["datatype"], tuple(tensor["shape"]))
 
 
-def json_of_answer(body: bytes, raw: frozenset[str] | None) -> Answer:
+def json_of_answer(answer: Answer, raw: frozenset[str] | None) -> Answer:
     """The answer in JSON. ``raw``: the outputs that are written as raw bytes behind it; None: all of them.
 
     Raises:
         AnswerError: it is no answer, or JSON cannot hold it.
     """
-    read, pieces = read_answer_message(body)
+    read, pieces = read_answer_message(answer.body)
     outputs, behind = [], list[memoryview]()
     for output, piece in zip(read.outputs, pieces, strict=True):
         written: dict[str, Any] = {"name": output.name, "shape": output.shape, "datatype": output.datatype}

@@ -10,8 +10,9 @@ from google.protobuf.message import DecodeError
 
 from modeltoll.errors import AnswerError, RequestError
 from modeltoll.gateway.protocols.oip import OipAnswer, OipTensor
+from modeltoll.gateway.protocols.oip_bodies import BinaryTail
 from modeltoll.gateway.protocols.oip_requests import SIZE
-from modeltoll.gateway.protocols.oip_tensors import MOST_TEXTS, NUMERIC, TEXT, BinaryTail, packed_texts
+from modeltoll.gateway.protocols.oip_tensors import MOST_TEXTS, NUMERIC, TEXT, packed_texts
 from modeltoll.open_inference_messages import ModelInferRequest, ModelInferResponse
 
 if TYPE_CHECKING:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from modeltoll.errors import RequestError
 from modeltoll.gateway.protocols.answer_lengths import (
     ANSWER_OVERHEAD,
     NUMBER_BYTES,
+    declared_text_bytes,
     numbers_per_row,
     scores_bound,
     text_bytes,
 )
 from modeltoll.gateway.protocols.fingerprints import row_fingerprints
-from modeltoll.gateway.protocols.oip_tensors import DIMENSIONS, NUMERIC, TEXT, BinaryTail, read_rows
+from modeltoll.gateway.protocols.oip_bodies import BinaryTail
+from modeltoll.gateway.protocols.oip_tensors import DIMENSIONS, NUMERIC, TEXT, read_rows
 from modeltoll.gateway.protocols.request_members import other_members
 from modeltoll.gateway.protocols.rows import check_declared_names, check_row_limit, check_width
 from modeltoll.gateway.protocols.strict_json import canonical, check_text, load_object
@@ -74,7 +78,7 @@ class InferenceRequest:
     def fingerprints(self) -> tuple[bytes, ...]:
         """The fingerprint of each row."""
         described = [[one.name, one.datatype, one.shape[1:]] for one in self.inputs]
-        shared = canonical([described, sorted(self.outputs), self.classes_shown])
+        shared = msgspec.json.encode([described, sorted(self.outputs), self.classes_shown])  # of texts and integers
         codecs = b"".join(one.codec for one in self.inputs)
         lines = zip(*(one.rows.lines for one in self.inputs), strict=True)
         return row_fingerprints((b"tensors", shared, codecs, self.context), lines)
@@ -86,8 +90,8 @@ class InferenceRequest:
         """
         if self.outputs != {service.output}:
             return None
-        head = ANSWER_OVERHEAD + text_bytes(service.served_as or service.model) + text_bytes(self.id)
-        head += text_bytes(service.output)
+        head = ANSWER_OVERHEAD + declared_text_bytes((service.served_as or service.model, service.output))
+        head += text_bytes(self.id) if self.id else len('""')
         if self.classes_shown is not None:
             if not service.labels:
                 return None
@@ -96,7 +100,7 @@ class InferenceRequest:
         numbers = numbers_per_row(service)
         if self.raw and numbers is not None:
             return head + self.rows * numbers * raw_bytes
-        bound = scores_bound(self.rows, replace(service, unmeasured=()))
+        bound = scores_bound(self.rows, service, alone=True)
         return None if bound is None else head + bound
 
 

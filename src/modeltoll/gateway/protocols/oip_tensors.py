@@ -1,7 +1,6 @@
-"""Tensors of the Open Inference Protocol, as JSON and as the binary tensor data extension writes them.
+"""Tensors of the Open Inference Protocol, as JSON and raw.
 
-The extension puts raw tensors behind the JSON, little-endian, row by row; ``binary_data_size`` says how many bytes each
-takes. Texts (BYTES) each have their length before them, 4 bytes.
+Raw tensors are little-endian, row by row. Texts (BYTES) each have their length before them, 4 bytes.
 """
 
 from __future__ import annotations
@@ -12,8 +11,6 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-
-from modeltoll import wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,14 +25,12 @@ __all__ = [
     "MOST_TEXTS",
     "NUMERIC",
     "TEXT",
-    "BinaryTail",
     "TensorRows",
     "flattened",
     "numbers",
     "packed",
     "packed_texts",
     "read_rows",
-    "split_body",
     "texts",
     "unpacked",
     "unpacked_numbers",
@@ -59,44 +54,6 @@ _LENGTH_BYTES = 4
 _NUMBERS, _TEXTS = frozenset((bool, int, float)), frozenset((str,))
 _NULL_BITS = 0x7FF8_0000_0000_0001  # of a quiet NaN
 _MISSING = frozenset((*_NUMBERS, type(None)))  # in a tensor of floats null is a missing value, NaN
-
-
-class BinaryTail:
-    """The raw tensors behind the JSON of a message, taken one after the other."""
-
-    def __init__(self, raw: memoryview) -> None:
-        self._raw = raw
-
-    def take(self, size: object) -> memoryview:
-        """The next so many bytes.
-
-        Raises:
-            ValueError: there are not so many, or that is no number of bytes.
-        """
-        if type(size) is not int or not 0 <= size <= len(self._raw):
-            raise ValueError("does not hold the bytes that its 'binary_data_size' says")
-        taken, self._raw = self._raw[:size], self._raw[size:]
-        return taken
-
-    def check_empty(self) -> None:
-        """Raise ``ValueError`` where bytes are left that belong to no tensor."""
-        if len(self._raw):
-            raise ValueError("is followed by bytes that belong to no tensor")
-
-
-def split_body(body: bytes, content_type: str) -> tuple[bytes, BinaryTail | None]:
-    """The JSON of a message, and the raw tensors behind it; None where its type names no length of the JSON.
-
-    Raises:
-        ValueError: the message is shorter than that.
-    """
-    length = wire.content_headers(content_type).get(wire.BINARY_HEADER)
-    if length is None:
-        return body, None
-    head = int(length)
-    if head > len(body):
-        raise ValueError(f"is shorter than its {wire.BINARY_HEADER}")
-    return body[:head], BinaryTail(memoryview(body)[head:])
 
 
 def flattened(data: object, shape: tuple[int, ...], kinds: frozenset[type]) -> list[Any]:
@@ -173,27 +130,29 @@ def _values(data: object, datatype: str, shape: tuple[int, ...]) -> NDArray[Any]
 
     A null among floats is a NaN with bits of its own, for a server may read it as something else than NaN.
     """
-    nulls: list[int] = []
+    items: list[Any] = []
     if isinstance(data, memoryview):
         read = unpacked_numbers(data, datatype, shape)
     elif datatype == "BF16":
         raise ValueError("is of BF16, which is sent as raw bytes only")
     elif datatype in BROKEN:
         items = flattened(data, shape, _MISSING)
-        sent = np.array(items, dtype=np.float64)
-        nulls = [place for place in np.flatnonzero(np.isnan(sent)).tolist() if items[place] is None]
-        with np.errstate(over="ignore"):
-            read = sent.astype(NUMERIC[datatype])
+        read = np.array(items, dtype=np.float64)
+        if NUMERIC[datatype] != np.float64:
+            with np.errstate(over="ignore"):
+                read = read.astype(NUMERIC[datatype])
     else:
         return _whole(flattened(data, shape, _NUMBERS), datatype)
     if datatype not in BROKEN:
         return read
-    if np.isinf(read).any():
+    if np.isfinite(read).all():
+        return read.astype(np.float64) + 0.0  # + 0.0: minus zero has the same fingerprint
+    missing = np.isnan(read)
+    if not (missing | np.isfinite(read)).all():
         raise ValueError(f"holds a number that is no {datatype}, or not finite")
-    values = (
-        np.where(np.isnan(read), np.nan, read).astype(np.float64) + 0.0
-    )  # + 0.0: minus zero has the same fingerprint
-    values.reshape(-1).view(np.uint64)[nulls] = _NULL_BITS
+    values: NDArray[Any] = np.where(missing, np.nan, read).astype(np.float64) + 0.0
+    nulls = [place for place in np.flatnonzero(missing).tolist() if items and items[place] is None]
+    values.view(np.uint64)[nulls] = _NULL_BITS
     return values
 
 

@@ -15,6 +15,7 @@ from modeltoll.gateway.protocols.chat_requests import (
     altered,
     answer_bound,
     chat_note,
+    chooses_end,
     pinned,
     stream_bound,
     stream_terms,
@@ -63,9 +64,10 @@ COMPLETION_MEMBERS = RequestMembers(
 
 @dataclass(frozen=True, slots=True)
 class CompletionNote:
-    """What is needed of a request to read its answer: the longest ``stop`` in bytes."""
+    """What is needed of a request to read its answer: the longest ``stop`` in bytes, and ``ends`` as of ``ChatNote``."""
 
     stop: int = 0
+    ends: bool = False
 
 
 def _logprobs(document: dict[str, Any], service: ServiceDescription) -> int | None:
@@ -125,7 +127,7 @@ class OpenAICompletions(OpenAIErrors, TextProtocol):
         return ParsedRequest(
             row_fingerprints((b"completion", written), rows),
             None,
-            note=CompletionNote(chat_note(document).stop),
+            note=CompletionNote(chat_note(document).stop, chooses_end(document)),
             forward=None if forward == document else encoded_request(forward),
             strip=partial(_stripped, asked),
             answer_bound=answer_bound(document, count, asked, stream=terms is not None),
@@ -142,6 +144,6 @@ class OpenAICompletions(OpenAIErrors, TextProtocol):
         choices = numbered(document, "choices", len(parsed.fingerprints))
         note = parsed.note if isinstance(parsed.note, CompletionNote) else CompletionNote()
         check_completion_members(document, choices, service)
-        tokens = tuple(measured_text(choice) for choice in choices)
+        tokens = tuple(measured_text(choice, chosen=note.ends) for choice in choices)
         check_completion_count(document, choices, note.stop)
         return Evidence(parsed.fingerprints, tokens=tokens)

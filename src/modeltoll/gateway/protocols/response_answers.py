@@ -17,7 +17,7 @@ from modeltoll.gateway.protocols.chat_answers import compact_arguments
 from modeltoll.gateway.protocols.chat_members import DOCUMENT
 from modeltoll.gateway.protocols.request_members import has_value, names
 from modeltoll.gateway.protocols.response_requests import ResponseNote, leaves
-from modeltoll.gateway.protocols.token_tables import check_counted, most_counted, token_table
+from modeltoll.gateway.protocols.token_tables import check_counted, most_counted, token_table, with_end
 
 if TYPE_CHECKING:
     from modeltoll.gateway.protocols.protocol import ServiceDescription
@@ -35,7 +35,8 @@ __all__ = [
     "shown_texts",
 ]
 
-_ENDED = (None, "completed", "incomplete")
+_LIMITED = "incomplete"  # of an answer that did not end by itself
+_ENDED = (None, "completed", _LIMITED)
 _EXTRA_LEAVES = 64  # texts and numbers that a server adds to what it repeats of a request: defaults, names of members
 _EXTRA_CHARACTERS = 64  # of such a text
 _REPEATED = names(
@@ -175,7 +176,7 @@ def measured_response(document: dict[str, Any], note: ResponseNote, service: Ser
     counted = usage.get("output_tokens") if isinstance(usage, dict) else None
     if type(counted) is int:
         check_counted(counted, most_counted(tokens, note.stop))
-    return table
+    return table if document.get("status") == _LIMITED else with_end(table, tokens, shown, chosen=note.ends)
 
 
 def _refuse(document: dict[str, Any], tokens: list[Any]) -> None:

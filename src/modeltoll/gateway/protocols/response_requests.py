@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from modeltoll.errors import RequestError
-from modeltoll.gateway.protocols.chat_requests import check_references, token_bytes
+from modeltoll.gateway.protocols.chat_requests import check_references, chooses_end, token_bytes
 from modeltoll.gateway.protocols.openai_shape import bounded, unbounded
 from modeltoll.gateway.protocols.request_members import RequestMembers, has_value, names
 from modeltoll.gateway.protocols.strict_json import canonical
@@ -70,13 +70,14 @@ class ResponseNote:
     """What is needed of a request to read its answer.
 
     ``names`` of its functions, the longest ``stop`` in bytes, ``leaves``: the texts and numbers of what answers repeat of
-    a request, and ``top_logprobs`` as the caller asked for it.
+    a request, ``top_logprobs`` as the caller asked for it, and ``ends`` as of ``ChatNote``.
     """
 
     names: frozenset[str] = frozenset()
     stop: int = 0
     leaves: frozenset[object] = frozenset()
     top_logprobs: object = None
+    ends: bool = False
 
 
 def check_input(document: dict[str, Any], service: ServiceDescription) -> None:
@@ -175,6 +176,7 @@ def response_note(document: dict[str, Any]) -> ResponseNote:
         max((len(one.encode("utf-8", "replace")) for one in stops), default=0),
         frozenset(leaves(repeated)),
         document.get("top_logprobs"),
+        chooses_end(document),
     )
 
 

@@ -71,6 +71,8 @@ def _token_key(token: Any) -> bytes:
     if not isinstance(token, dict):
         raise AnswerError("the model server's answer has no log-probabilities for a token")
     shown = token.get("top_logprobs") or []
+    if not isinstance(shown, list):
+        raise AnswerError("the model server's answer has no log-probabilities for a token")
     alternatives = [[one.get("token"), one.get("logprob")] for one in shown if isinstance(one, dict)]
     return msgspec.json.encode([token.get("token"), token.get("logprob"), alternatives])
 

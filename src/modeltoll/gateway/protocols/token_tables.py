@@ -17,13 +17,14 @@ from modeltoll.errors import AnswerError
 if TYPE_CHECKING:
     from modeltoll.records import Floats
 
-__all__ = ["MOST", "check_counted", "cut_alternatives", "most_counted", "token_table"]
+__all__ = ["MOST", "check_counted", "cut_alternatives", "most_counted", "token_table", "with_end"]
 
 MOST = 20  # log-probabilities per token that the API gives at most
 _ROUNDING = 1e-3
 _LEAST = -1000.0  # a log-probability whose probability is 0 in 64 bits
 _END_TOKENS = 2  # of a completion: tokens that end it are counted by some servers and not reported
 _ASCII = 0x80
+_ONE_BIT = np.array([[0.5, 0.5, *[0.0] * (MOST - 1)]])  # of an end that came or did not come
 _SHOWS_MORE = "the model server's answer shows more of a token than its log-probabilities"
 _TOKEN = frozenset(("token", "logprob", "bytes", "top_logprobs", "id"))
 _BYTES_TEXT = re.compile(r"bytes:((?:\\x[0-9a-fA-F]{2})+)")  # a token that is no text, as OpenAI's completions write it
@@ -46,6 +47,24 @@ def token_table(tokens: list[Any]) -> tuple[Floats, int]:
     if (table.sum(axis=1) > 1 + _ROUNDING).any():
         raise AnswerError("the log-probabilities of a token sum to more than 1")
     return np.minimum(table, 1.0), covered
+
+
+def with_end(table: Floats, tokens: list[Any], shown: int, *, chosen: bool) -> Floats:
+    """The table of a completion that ended by itself, with one more token for its end where that may tell something.
+
+    A server that leaves out the stop that ended a completion shows all the same that it came there: one bit at most, which
+    is counted in full. It is counted where the caller has ``chosen`` what ends a completion, and where a completion has no
+    token at all; not where the end is reported, so that the tokens before the last one hold all that is shown.
+
+    Args:
+        table, tokens: as in ``token_table``.
+        shown: the length in bytes of what the completion shows.
+        chosen: see ``chooses_end``.
+    """
+    before = sum(len(_written(token)) for token in tokens[:-1])
+    if tokens and (before >= shown or not chosen):
+        return table
+    return np.vstack((table, _ONE_BIT))
 
 
 def cut_alternatives(tokens: object, asked: int | None) -> None:

@@ -8,18 +8,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from starlette.applications import Starlette
-from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from modeltoll import wire
 from modeltoll.errors import (
     BodyTooSlow,
     CallerGone,
     CallerRefused,
-    ModeltollError,
     RequestError,
     RouteRefused,
     TollMalformed,
@@ -47,12 +43,13 @@ from modeltoll.gateway.public.parsing import (
 from modeltoll.gateway.public.prefix import BelowPrefix
 from modeltoll.gateway.public.request_head import head_of, trace_headers
 from modeltoll.gateway.public.request_notes import note_error
-from modeltoll.gateway.public.responses import Endpoint, unchanged_response
+from modeltoll.gateway.public.responses import unchanged_response
+from modeltoll.gateway.public.routing import Route, Routes
 from modeltoll.gateway.settings.body_limits import SETTLEMENT_BYTES
-from modeltoll.gateway.threads import LARGE_BYTES, off_loop
+from modeltoll.gateway.threads import off_loop_by_size
 
 if TYPE_CHECKING:
-    from starlette.types import Send
+    from starlette.types import ASGIApp, Send
 
     from modeltoll.gateway.observability.metrics import GatewayMetrics
     from modeltoll.gateway.protocols.protocol import ServingProtocol
@@ -134,7 +131,7 @@ class _Handlers:
             body = await read_body(http_request, policy.max_redemption, holding, policy.least_rate)
             if body == wire.REDEEM_PROBE:
                 return Response(status_code=_NO_CONTENT)
-            redeemed, receipt = await off_loop(len(body) > LARGE_BYTES, redeem, self._components.runtime, caller, body)
+            redeemed, receipt = await off_loop_by_size(len(body), redeem, self._components.runtime, caller, body)
             self._components.metrics.count_redemption()
             fields_of(http_request.scope).mode = REDEEMED
             if isinstance(redeemed, AdmittedRequest):
@@ -142,7 +139,7 @@ class _Handlers:
             await self._default_gate.settle_redeemed(caller, receipt)
         return unchanged_response(redeemed)
 
-    async def settle(self, http_request: Request) -> Response:
+    async def settle(self, http_request: Request, _: Send) -> Response:
         """Receipts that come without a request. Those that count for nothing are ignored."""
         caller = self._identify(wire.SETTLE_PATH, http_request)
         check_json(http_request)
@@ -177,15 +174,14 @@ class _Handlers:
         )
         return await self._handle(gate, request, http_request, send)
 
-    async def pass_through(self, template: str, gates: Sequence[Gate], http_request: Request) -> Response:
+    async def pass_through(self, template: str, gates: Sequence[Gate], http_request: Request, _: Send) -> Response:
         """Metadata and health: the upstream's answer unchanged."""
         self._set_protocol(gates, http_request)
         gates = matching_gates(gates, http_request)
         path, caller = path_of(template, http_request), self._identify(template, http_request)
         head = head_of(http_request, gates, self._ingress.policy.request_headers)
-        with self._ingress.place(caller.name):
-            async with watching_caller(http_request):
-                answer = await self._components.upstream.fetch(path, head)
+        with self._ingress.place(caller.name), watching_caller(http_request):
+            answer = await self._components.upstream.fetch(path, head)
         return unchanged_response(gates[0].refused_answers.check_passing(answer, path))
 
     @staticmethod
@@ -203,7 +199,7 @@ class _Handlers:
         fields.caller = caller.name
         return caller
 
-    async def error_response(self, http_request: Request, error: Exception) -> Response:
+    def error_response(self, http_request: Request, error: Exception) -> Response:
         """An error in the caller's protocol. Its private reason goes to the log only."""
         if isinstance(error, ClientDisconnect | CallerGone):
             return Response(status_code=_CLIENT_GONE)
@@ -224,11 +220,6 @@ class _Handlers:
         )
         return Response(body, status_code=error.status, headers=headers, media_type=JSON)
 
-    async def unlisted_route(self, http_request: Request, error: Exception) -> Response:
-        """The refusal of a route that is not listed; the same whether or not the upstream has the route."""
-        del error
-        return await self.error_response(http_request, RouteRefused("this route is not served here"))
-
 
 def _routes(handlers: _Handlers, gates: Iterable[Gate]) -> Iterator[Route]:
     """Every route of every model's protocol. Models with the same protocol share its routes."""
@@ -240,33 +231,17 @@ def _routes(handlers: _Handlers, gates: Iterable[Gate]) -> Iterator[Route]:
             for template in templates:
                 gates_of.setdefault(template, []).append(gate)
     for template, sharing in infer.items():
-        infer_endpoint = Endpoint(partial(handlers.infer, template, sharing))
-        yield Route(route_pattern(template), infer_endpoint, methods=["POST"])
+        yield Route("POST", route_pattern(template), partial(handlers.infer, template, sharing))
     for template, sharing in passing.items():
-        yield Route(template, partial(handlers.pass_through, template, sharing), methods=["GET"])
-    yield Route(wire.REDEEM_PATH, Endpoint(handlers.redeem), methods=["POST"])
-    yield Route(wire.SETTLE_PATH, handlers.settle, methods=["POST"])
+        yield Route("GET", template, partial(handlers.pass_through, template, sharing))
+    yield Route("POST", wire.REDEEM_PATH, handlers.redeem)
+    yield Route("POST", wire.SETTLE_PATH, handlers.settle)
 
 
-def _middleware(policy: IngressPolicy) -> Iterator[Middleware]:
-    yield Middleware(PageAccess, CorsPolicy(policy.cors_origins, policy.cors_headers, policy.cors_max_age))
-    if policy.root_path:
-        yield Middleware(BelowPrefix, policy.root_path)
-
-
-def application(components: AppComponents) -> Starlette:
+def application(components: AppComponents) -> ASGIApp:
     """The public application."""
-    handlers = _Handlers(components)
-    app = Starlette(
-        routes=list(_routes(handlers, components.gates.values())),
-        exception_handlers={
-            404: handlers.unlisted_route,
-            405: handlers.unlisted_route,
-            ModeltollError: handlers.error_response,
-            ClientDisconnect: handlers.error_response,
-            Exception: handlers.error_response,
-        },
-        middleware=list(_middleware(components.ingress)),
-    )
-    app.router.redirect_slashes = False  # a redirect would be an answer to a route that is not listed
-    return app
+    handlers, policy = _Handlers(components), components.ingress
+    app: ASGIApp = Routes(list(_routes(handlers, components.gates.values())), handlers.error_response)
+    if policy.root_path:
+        app = BelowPrefix(app, policy.root_path)
+    return PageAccess(app, CorsPolicy(policy.cors_origins, policy.cors_headers, policy.cors_max_age))

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING
 
+from modeltoll.decompression import coding_of, inflated_blocks
 from modeltoll.errors import BodyTooLarge, ContentTypeRefused, RequestError
 from modeltoll.gateway.core.request import SHADOW
 from modeltoll.gateway.core.unmeasured import CONTENT_TYPE
-from modeltoll.gateway.decompression import coding_of, inflated_blocks
 from modeltoll.gateway.protocols.protocol import JSON
 from modeltoll.gateway.protocols.strict_json import BYTE_ORDER_MARK
 from modeltoll.gateway.public.parsing import content_of, read_body

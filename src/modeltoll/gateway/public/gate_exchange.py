@@ -46,7 +46,7 @@ class GateExchange:
         noted = RequestNotes(self.metrics, config.served_model.service.model, scope)
         early = EarlyHead(send, noted.model, self.white_space_seconds)
         request = replace(request, on_first_event=partial(noted.first_event, early))
-        async with watching_caller(http_request):
+        with watching_caller(http_request):
             try:
                 handled = await self.gate.handle(request)
                 if isinstance(handled, LiveAnswer):
@@ -55,7 +55,7 @@ class GateExchange:
                 result = handled
                 noted.set_result(result)
                 if await early.stop():
-                    body = await toll_body(await self.gate.seal(request, result), config, scope)
+                    body = await toll_body(await self.gate.with_least_toll(request, result), config, scope)
             except Exception as error:
                 if not await early.stop():
                     raise

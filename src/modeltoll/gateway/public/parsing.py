@@ -135,6 +135,8 @@ def written_path(scope: Scope, path: str) -> str:
     itself where the server does not pass on what was written, or what it passes on ends in another way.
     """
     raw: str = (scope.get("raw_path") or b"").partition(b"?")[0].decode("latin-1")
+    if "%" not in raw and raw.endswith(path):
+        return path
     slashes = [slash.start() for slash in _SLASH.finditer(raw)]
     depth = path.count("/")
     written = raw[slashes[-depth] :] if 0 < depth <= len(slashes) else ""

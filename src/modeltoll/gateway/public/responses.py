@@ -2,38 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from starlette.requests import Request
 from starlette.responses import Response
 
 from modeltoll import wire
 from modeltoll.gateway.protocols.protocol import JSON
 from modeltoll.gateway.public.parsing import route_path, written_path
-from modeltoll.gateway.threads import LARGE_BYTES, off_loop
+from modeltoll.gateway.threads import off_loop_by_size
 
 if TYPE_CHECKING:
-    from starlette.types import Receive, Scope, Send
+    from starlette.types import Scope
 
     from modeltoll.errors import ModeltollError
     from modeltoll.gateway.core.request import GateConfig, GateResult
     from modeltoll.records import Answer
 
-__all__ = ["Endpoint", "late_problem", "result_response", "toll_body", "unchanged_response"]
-
-
-class Endpoint:
-    """A handler that may send its response itself, as an application of its own."""
-
-    def __init__(self, handler: Callable[[Request, Send], Awaitable[Response | None]]) -> None:
-        self._handler = handler
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """See ASGI."""
-        response = await self._handler(Request(scope, receive), send)
-        if response is not None:
-            await response(scope, receive, send)
+__all__ = ["late_problem", "result_response", "toll_body", "unchanged_response"]
 
 
 def unchanged_response(answer: Answer, **headers: str) -> Response:
@@ -61,7 +46,7 @@ async def toll_body(result: GateResult, config: GateConfig, scope: Scope) -> byt
     assert toll is not None  # the result has one
     error = config.served_model.protocol.error_member(wire.DETAIL)
     path = written_path(scope, route_path(scope))
-    return await off_loop(len(toll.payload) > LARGE_BYTES, wire.encode_toll, toll, error, path)
+    return await off_loop_by_size(len(toll.payload), wire.encode_toll, toll, error, path)
 
 
 def late_problem(config: GateConfig, error: ModeltollError) -> bytes:

@@ -1,7 +1,7 @@
 """Runs several worker processes on one address: starts them, replaces those that die, and stops them together.
 
 The parent listens and serves nothing; each worker is a whole gateway that accepts connections from the same sockets. What
-workers share is in the ledger, and in the keys that seal tokens, which the parent draws where the settings have none.
+workers share is in the ledger, and in the keys that encrypt tokens, which the parent draws where the settings have none.
 """
 
 from __future__ import annotations

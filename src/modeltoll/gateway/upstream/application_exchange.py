@@ -7,7 +7,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from modeltoll import wire
-from modeltoll.errors import AnswerError, AnswerTooLarge, UpstreamError
+from modeltoll.errors import AnswerTooLarge, AnswerUnusable, UpstreamError
 from modeltoll.gateway.upstream.answer_headers import passed_headers
 from modeltoll.gateway.upstream.read_answer import plain_stream
 from modeltoll.gateway.upstream.upstream import AnswerStream
@@ -86,7 +86,7 @@ class ApplicationExchange:
         """The response, once its head came.
 
         Raises:
-            UpstreamError: the application sent none. AnswerError: its content type or its coding cannot be passed on.
+            UpstreamError: the application sent none. AnswerUnusable: its content type or its coding cannot be passed on.
         """
         while self._start is None:
             self._check_running()
@@ -96,7 +96,7 @@ class ApplicationExchange:
         }
         content_type = headers.get("content-type", "application/octet-stream")
         if not (content_type.isascii() and content_type.isprintable()):
-            raise AnswerError("the application's content type cannot be read")
+            raise AnswerUnusable("the application's content type cannot be read")
         folded = wire.with_binary_length(content_type, headers.get(wire.BINARY_HEADER.lower()))
         status = int(self._start["status"])
         passed = passed_headers(status, headers.items(), self._answer_headers)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -17,7 +19,7 @@ from modeltoll.gateway.protocols.protocol import JSON
 from modeltoll.gateway.threads import LARGE_BYTES, off_loop
 from modeltoll.gateway.upstream.answer_headers import passed_headers
 from modeltoll.gateway.upstream.deadline import seconds_left
-from modeltoll.gateway.upstream.upstream import NO_HEAD, streamed_whole
+from modeltoll.gateway.upstream.upstream import NO_HEAD, converted, streamed_whole
 from modeltoll.open_inference_messages import (
     CONTENT_TYPE,
     MODEL_INFER,
@@ -41,7 +43,6 @@ from modeltoll.records import Answer
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
-    from pathlib import Path
 
     from modeltoll.gateway.upstream.upstream import AnswerStream, RequestHead
 
@@ -72,6 +73,7 @@ _CHANNEL = (
     ("grpc.max_reconnect_backoff_ms", 2000),  # a server that comes back is asked soon
     ("grpc.max_send_message_length", -1),
 )
+_BUNDLES = ("ca-certificates.crt", "ca-bundle.crt")  # in the folder of the system's certificates
 _TEXT_KEY = re.compile(r"(?!grpc-)[a-z0-9_.-]+(?<!-bin)")
 
 
@@ -87,10 +89,25 @@ _DEFAULT_OPTIONS = GrpcOptions()
 
 
 def channel_credentials(ca_file: Path | None, certificate: Path | None, key: Path | None) -> grpc.ChannelCredentials:
-    """The certificates (PEM) of a channel with TLS. ``key``: of the certificate; None where it is in the same file."""
+    """The certificates (PEM) of a channel with TLS.
+
+    ``ca_file``: None for the authorities of the system, as over HTTP. ``key``: of the certificate; None where it is in the
+    same file.
+    """
     shown = None if certificate is None else certificate.read_bytes()
     private = (key or certificate).read_bytes() if certificate is not None else None
-    return grpc.ssl_channel_credentials(None if ca_file is None else ca_file.read_bytes(), private, shown)
+    authorities = ca_file or _system_authorities()
+    return grpc.ssl_channel_credentials(None if authorities is None else authorities.read_bytes(), private, shown)
+
+
+def _system_authorities() -> Path | None:
+    """The file of the system's authorities, or what ``SSL_CERT_FILE`` names; None where there is none.
+
+    grpcio would take those that it brings along, among which an operator's own authority is not.
+    """
+    paths = ssl.get_default_verify_paths()
+    candidates = [paths.cafile, *(f"{paths.capath}/{name}" for name in _BUNDLES if paths.capath)]
+    return next((Path(one) for one in candidates if one is not None and Path(one).is_file()), None)
 
 
 class GrpcUpstream:
@@ -147,8 +164,7 @@ class GrpcUpstream:
         answer = await self._call(MODEL_INFER, message, head)
         if answer.content_type != CONTENT_TYPE:
             return answer
-        converted = await off_loop(len(answer.body) > LARGE_BYTES, json_of_answer, answer.body, raw)
-        return Answer(converted.status, converted.content_type, converted.body, answer.headers)
+        return replace(await converted(json_of_answer, answer, raw), headers=answer.headers)
 
     def stream(
         self, path: str, body: bytes, content_type: str = JSON, head: RequestHead = NO_HEAD

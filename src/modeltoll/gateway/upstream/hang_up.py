@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from modeltoll.errors import CallerGone
 from modeltoll.gateway.protocols.protocol import JSON
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from modeltoll.records import Answer
 
 __all__ = ["HangUpUpstream", "caller_present"]
-
-T = TypeVar("T")
 
 _gone: ContextVar[asyncio.Future[None]] = ContextVar("modeltoll_caller_gone")
 
@@ -41,7 +39,8 @@ class HangUpUpstream(UpstreamWrapper):
 
     async def predict(self, path: str, body: bytes, content_type: str = JSON, head: RequestHead = NO_HEAD) -> Answer:
         """See ``Upstream.predict``."""
-        return await _while_present(self._upstream.predict(path, body, content_type, head))
+        with _while_present():
+            return await self._upstream.predict(path, body, content_type, head)
 
     @asynccontextmanager
     async def stream(
@@ -49,36 +48,56 @@ class HangUpUpstream(UpstreamWrapper):
     ) -> AsyncIterator[AnswerStream]:
         """See ``Upstream.stream``. A hang-up is raised by the iteration; leaving the context then ends the request."""
         async with AsyncExitStack() as opened:
-            entering = opened.enter_async_context(self._upstream.stream(path, body, content_type, head))
-            answer = await _while_present(entering)
+            with _while_present():
+                answer = await opened.enter_async_context(self._upstream.stream(path, body, content_type, head))
             yield replace(answer, chunks=_chunks_while_present(answer.chunks))
 
     async def fetch(self, path: str, head: RequestHead = NO_HEAD) -> Answer:
         """See ``Upstream.fetch``."""
-        return await _while_present(self._upstream.fetch(path, head))
+        with _while_present():
+            return await self._upstream.fetch(path, head)
 
 
 async def _chunks_while_present(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    while chunk := await _while_present(anext(chunks, b"")):  # none of them is empty
+    while True:
+        with _while_present():
+            chunk = await anext(chunks, b"")  # none of them is empty
+        if not chunk:
+            return
         yield chunk
 
 
-async def _while_present(request: Awaitable[T]) -> T:
-    """The result of a request, which is cancelled when the caller hangs up.
+class _while_present:  # noqa: N801  a context manager, as ``contextlib.suppress``
+    """While the block lasts, a hang-up of the caller cancels it. The block raises ``CallerGone`` then.
 
-    Raises:
-        CallerGone: the caller has hung up.
+    As ``asyncio.timeout``, without a task of its own for what is awaited in the block.
     """
-    gone = _gone.get(None)
-    if gone is None:
-        return await request
-    asking = asyncio.ensure_future(request)
-    try:
-        await asyncio.wait((asking, gone), return_when=asyncio.FIRST_COMPLETED)
-        if asking.done():
-            return asking.result()
-    finally:
-        if not asking.done():
-            asking.cancel()
-            await asyncio.wait((asking,))
-    raise CallerGone("the caller has gone")
+
+    def __init__(self) -> None:
+        self._gone = _gone.get(None)
+        self._task: asyncio.Task[object] | None = None  # that of the block, while it lasts
+        self._cancelling = 0  # cancellations of the task from elsewhere
+        self._has_left = False
+
+    def __enter__(self) -> None:
+        if self._gone is None:
+            return
+        if self._gone.done():
+            raise CallerGone("the caller has gone")
+        self._task = asyncio.current_task()
+        assert self._task is not None  # a coroutine runs in a task
+        self._cancelling = self._task.cancelling()
+        self._gone.add_done_callback(self._cancel)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        task, self._task = self._task, None
+        if task is None or self._gone is None:
+            return
+        self._gone.remove_done_callback(self._cancel)
+        if self._has_left and task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+            raise CallerGone("the caller has gone") from None
+
+    def _cancel(self, _: object) -> None:
+        if self._task is not None:
+            self._has_left = True
+            self._task.cancel()

@@ -14,6 +14,7 @@ from yarl import URL
 from modeltoll import wire
 from modeltoll.errors import UpstreamError, UpstreamTimeout
 from modeltoll.gateway.protocols.protocol import JSON
+from modeltoll.gateway.upstream.body_payload import body_payload
 from modeltoll.gateway.upstream.http_attempt import Attempt, NotingConnector, attempt
 from modeltoll.gateway.upstream.read_answer import answer_stream
 from modeltoll.gateway.upstream.upstream import NO_HEAD
@@ -138,14 +139,14 @@ class HttpUpstream:
         noted = Attempt()
         token = attempt.set(noted)
         try:
-            return await session.request(method, url, data=body, headers=headers, allow_redirects=False)
+            return await session.request(method, url, data=body_payload(body), headers=headers, allow_redirects=False)
         except (aiohttp.ClientConnectionError, OSError):
             if not noted.repeatable:
                 raise
         finally:
             attempt.reset(token)
         self._on_retry()
-        return await retry_session.request(method, url, data=body, headers=headers, allow_redirects=False)
+        return await retry_session.request(method, url, data=body_payload(body), headers=headers, allow_redirects=False)
 
 
 async def _in_time(chunks: AsyncIterator[bytes], seconds: float) -> AsyncIterator[bytes]:

@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from modeltoll import wire
-from modeltoll.errors import AnswerError, AnswerTooLarge
-from modeltoll.gateway.decompression import coding_of, inflated_chunks
+from modeltoll.decompression import coding_of, inflated_chunks
+from modeltoll.errors import AnswerTooLarge, AnswerUnusable
 from modeltoll.gateway.upstream.answer_headers import passed_headers
 from modeltoll.gateway.upstream.upstream import AnswerStream
 
@@ -26,13 +26,13 @@ def answer_stream(response: aiohttp.ClientResponse, max_body: int, allowed: tupl
     """The response as an answer: of at most ``max_body`` bytes, with the ``allowed`` headers.
 
     Raises:
-        AnswerError: it has a content type that cannot be passed on; or, in the iteration, it is larger, or not compressed as
+        AnswerUnusable: it has a content type that cannot be passed on; or, in the iteration, it is larger, or not compressed as
             it says.
     """
     headers = response.headers
     content_type = headers.get("Content-Type", "application/octet-stream")
     if not (content_type.isascii() and content_type.isprintable()):
-        raise AnswerError("the model server's content type cannot be read")
+        raise AnswerUnusable("the model server's content type cannot be read")
     folded = wire.with_binary_length(content_type, headers.get(wire.BINARY_HEADER))
     passed = passed_headers(response.status, headers.items(), allowed)
     stream = AnswerStream(response.status, folded, passed, _bounded(response, max_body))
@@ -56,13 +56,13 @@ def plain_stream(stream: AnswerStream, encoding: str, max_body: int) -> AnswerSt
     An answer that is compressed in a way that is not known stays as it is, with its ``content-encoding`` among its headers.
 
     Raises:
-        AnswerError: its ``Content-Encoding`` cannot be passed on; or, in the iteration, it is larger, or not compressed so.
+        AnswerUnusable: its ``Content-Encoding`` cannot be passed on; or, in the iteration, it is larger, or not compressed so.
     """
     try:
         coding = coding_of(encoding)
     except ValueError:
         if not (encoding.isascii() and encoding.isprintable()):
-            raise AnswerError("the model server's content encoding cannot be read") from None
+            raise AnswerUnusable("the model server's content encoding cannot be read") from None
         return replace(stream, headers=(*stream.headers, (_HEADER, encoding[:_ENCODING_CHARACTERS])))
     return replace(stream, chunks=_inflated(stream.chunks, coding, max_body)) if coding else stream
 
@@ -72,7 +72,7 @@ async def _inflated(chunks: AsyncIterator[bytes], coding: str, max_body: int) ->
         async for chunk in inflated_chunks(chunks, coding, max_body):
             yield chunk
     except ValueError:
-        raise AnswerError("the model server's compressed answer cannot be read") from None
+        raise AnswerUnusable("the model server's compressed answer cannot be read") from None
     except OverflowError:
         raise _too_large(max_body) from None
 

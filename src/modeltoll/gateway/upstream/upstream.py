@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from modeltoll.errors import AnswerError, AnswerUnusable
 from modeltoll.gateway.protocols.protocol import JSON
+from modeltoll.gateway.threads import LARGE_BYTES, off_loop
 from modeltoll.records import Answer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from contextlib import AbstractAsyncContextManager
 
-__all__ = ["NO_HEAD", "AnswerStream", "RequestHead", "Upstream", "UpstreamWrapper", "streamed_whole"]
+__all__ = ["NO_HEAD", "AnswerStream", "RequestHead", "Upstream", "UpstreamWrapper", "converted", "streamed_whole"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,18 @@ async def streamed_whole(answer: Awaitable[Answer]) -> AsyncIterator[AnswerStrea
     yield AnswerStream.of(await answer)
 
 
+async def converted(function: Callable[..., T], answer: Answer, *arguments: Any) -> T:
+    """``function(answer, *arguments)`` of an answer of success, in another thread where it is large.
+
+    Raises:
+        AnswerUnusable: the function raised ``AnswerError``. The model server has worked all the same.
+    """
+    try:
+        return await off_loop(len(answer.body) > LARGE_BYTES, function, answer, *arguments)
+    except AnswerError as error:
+        raise AnswerUnusable(str(error), private=error.private) from None
+
+
 async def _one_chunk(body: bytes) -> AsyncIterator[bytes]:
     if body:
         yield body
@@ -94,8 +110,8 @@ class Upstream(Protocol):
 
         Raises:
             UpstreamError: the server is down or did not complete its response (``UpstreamTimeout``: it did not answer in time).
-            AnswerError: the answer is larger than the limit, not compressed as it says, or of a content type that cannot be
-                passed on.
+            AnswerUnusable: the answer is larger than the limit, not compressed as it says, of a content type that cannot be
+                passed on, or cannot be written as the caller's protocol has it.
         """
 
     def stream(

@@ -48,6 +48,10 @@ class Blake2bCounter:
         """Memory makes no difference."""
         return self
 
+    def making_seconds(self, work: Work) -> float:
+        """One evaluation, whatever the work."""
+        return 1 / self._rate
+
     def make(self, work: Work, rng: random.Random) -> tuple[Challenge, Solution]:
         """A counter that takes ``work.seconds`` to find on average: (size + 1) / 2 evaluations."""
         size = 2 * work.seconds * self._rate - 1

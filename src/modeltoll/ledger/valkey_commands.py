@@ -1,0 +1,105 @@
+"""The commands of a ledger on a Valkey or Redis server as bytes, and one connection that sends groups of them.
+
+redis-py opens the connection (encryption, password, database) and parses the replies. The commands of a group are written at
+once and their replies read in order, so that they share a round trip; each script is an atomic step of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+from redis import exceptions as faults
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from redis.asyncio.connection import AbstractConnection
+
+__all__ = ["CommandConnection", "Script", "packed"]
+
+Argument = bytes | float | str
+
+
+def packed(arguments: Iterable[Argument]) -> bytes:
+    """A command in the Redis protocol (RESP). A float keeps all its digits."""
+    parts = [b""]
+    for argument in arguments:
+        if isinstance(argument, str):
+            argument = argument.encode()  # noqa: PLW2901  the same argument
+        elif not isinstance(argument, bytes):
+            argument = repr(argument).encode()  # noqa: PLW2901
+        parts.append(b"$%d\r\n%b\r\n" % (len(argument), argument))
+    parts[0] = b"*%d\r\n" % (len(parts) - 1)
+    return b"".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A script, which a server that knows it runs by its digest."""
+
+    text: bytes
+    digest: bytes
+
+    @classmethod
+    def read(cls, name: str) -> Script:
+        """The script of that name, from this package."""
+        text = resources.files(__package__).joinpath("lua", f"{name}.lua").read_bytes()
+        return cls(text, hashlib.sha1(text, usedforsecurity=False).hexdigest().encode())
+
+    def command(self, keys: Sequence[bytes | str], values: Iterable[Argument]) -> bytes:
+        """The command that runs it."""
+        return packed((b"EVALSHA", self.digest, len(keys), *keys, *values))
+
+
+class CommandConnection:
+    """A connection to a server. ``scripts``: those that it is taught where it does not know one."""
+
+    def __init__(self, connection: AbstractConnection, scripts: Iterable[Script]) -> None:
+        self._connection = connection
+        self._scripts = tuple(scripts)
+
+    async def exchange(self, commands: Sequence[bytes]) -> list[Any]:
+        """See ``GroupConnection.exchange``. Scripts that the server does not know are taught it, and run."""
+        replies = await self._replies(commands)
+        unknown = [place for place, reply in enumerate(replies) if isinstance(reply, faults.NoScriptError)]
+        if unknown:
+            loads = [packed((b"SCRIPT", b"LOAD", script.text)) for script in self._scripts]
+            again = await self._replies([*loads, *(commands[place] for place in unknown)])
+            for place, reply in zip(unknown, again[len(loads) :], strict=True):
+                replies[place] = reply
+        return replies
+
+    async def _replies(self, commands: Sequence[bytes]) -> list[Any]:
+        await self._connection.send_packed_command(commands, check_health=False)
+        replies: list[Any] = []
+        for _ in commands:
+            try:
+                replies.append(await self._connection.read_response(disable_decoding=True, disconnect_on_error=False))
+            except faults.RedisError as error:
+                replies.append(error)
+                if not _is_reply(error):
+                    await self._connection.disconnect(nowait=True)
+                    break
+        return replies + [replies[-1]] * (len(commands) - len(replies))
+
+    async def is_usable(self) -> bool:
+        """See ``GroupConnection.is_usable``. An idle connection with something to read was closed by the server."""
+        can_read = getattr(self._connection, "can_read", None) or self._connection.can_read_destructive
+        try:
+            return self._connection.is_connected and not await can_read()
+        except (faults.RedisError, OSError):
+            return False
+
+    async def close(self) -> None:
+        """See ``GroupConnection.close``."""
+        await self._connection.disconnect(nowait=True)
+
+
+def _is_reply(error: faults.RedisError) -> bool:
+    """Whether the server has sent this error as its reply to one command; the connection is open."""
+    if isinstance(error, faults.ResponseError):
+        return True
+    return isinstance(error, faults.ConnectionError) and type(error) is not faults.ConnectionError  # such as LOADING
