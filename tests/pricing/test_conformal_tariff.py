@@ -212,12 +212,17 @@ def test_the_mean_over_independent_ranks_is_at_most_one_with_strangers_too(make_
 def reference_units(tariff, leaks, cells, verdict, clean):
     """The units of suspected rows as DESIGN words them, row by row, from p-values counted by hand."""
     calibration, terms = tariff.calibration, tariff.calibration.suspicion
-    scores = calibration.scores if clean is None else calibration.clean_scores
-    values = leaks.values if clean is None else clean
+    samples = [(calibration.scores, leaks.values)] + ([] if clean is None else [(calibration.clean_scores, clean)])
     prices = tariff.row_prices.price_bins
     units = []
-    for row, cell, factor in zip(values, cells, tariff.factors(leaks), strict=True):
-        p_values = np.array([(1 + (own >= leak).sum()) / (len(own) + 1) for own, leak in zip(scores, row, strict=True)])
+    for place, (cell, factor) in enumerate(zip(cells, tariff.factors(leaks), strict=True)):
+        p_values = np.min(
+            [
+                [(1 + (own >= leak).sum()) / (len(own) + 1) for own, leak in zip(scores, values[place], strict=True)]
+                for scores, values in samples
+            ],
+            axis=0,
+        )
         clean_factor = float(calibration.weights @ prices.factors(p_values, calibration.g))
         speaks_against = verdict.frequent[cell] or p_values.min() < terms.rare_below
         units.append(max(1.0, factor, clean_factor) * verdict.surcharge if speaks_against else factor)

@@ -254,3 +254,24 @@ def test_a_bank_of_honest_rows_does_not_hide_what_follows():
 def test_log_sum_adds_in_the_ordinary_domain():
     assert log_sum([math.log(2.0), math.log(3.0), -math.inf]) == pytest.approx(math.log(5.0))
     assert log_sum([]) == log_sum([-math.inf]) == -math.inf
+
+
+@pytest.mark.parametrize("strangers", [0, 1, 3])
+def test_the_numerator_is_a_law_of_all_sequences_of_rows(strangers):
+    """So that its likelihood ratio to any honest law is a supermartingale. Over all counts of 5 rows in 3 cells."""
+    rng = np.random.default_rng(strangers)
+    known = [
+        FittedStranger(f"thief {i}", rng.multinomial(30, rng.dirichlet(np.ones(LETTERS)))) for i in range(strangers)
+    ]
+    numerator = EvidenceNumerator(rng.dirichlet(np.ones(LETTERS), 4), (LETTERS,), known)
+    counts = np.array([(i, j, 5 - i - j) for i in range(6) for j in range(6 - i)], dtype=np.float64)
+    orders = [math.factorial(5) / math.prod(math.factorial(int(n)) for n in each) for each in counts]
+    assert np.exp(numerator.log(counts)) @ orders == pytest.approx(1.0)
+
+
+def test_a_pure_stranger_is_found_after_fewer_rows_than_a_thinned_one():
+    """The numerator of five rows that only a known stranger sends loses no more than its weight: 3/4 of it known, half pure."""
+    laws = np.array([[0.6, 0.399, 0.001]])
+    numerator = EvidenceNumerator(laws, (LETTERS,), [FittedStranger("thief", np.array([0, 0, 1000]))])
+    pure = 5 * math.log((1.0 + 0.02 * 0.001) / 1.02)
+    assert numerator.log(np.array([[0.0, 0.0, 5.0]]))[0] >= math.log(3 / 8) + pure

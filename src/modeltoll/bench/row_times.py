@@ -34,7 +34,7 @@ GATE_SECONDS = 1.03e-3  # own_p50_ms of results/benchmarks/bench_gateway.json, w
 _FORMAT = 1  # of the files
 _TIMED, _REPEATS = 100, 5  # rows, and how often each is timed
 _BATCH, _BATCHES = 1000, 3
-_LONG = 20.0  # seconds; a repeat that took longer is the last
+_LONG = 10.0  # seconds of one repeat, after which there is no further one
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ def _seconds(call: Callable[[Floats], object], images: Floats, batch_rows: int, 
     """The median processor time of a call per row, over batches of ``batch_rows`` rows, each its least over the repeats.
 
     A repeat goes through all batches before the next one, so that a time of high load does not fall on all repeats of one.
-    Beside a repeat of more than 20 seconds what other processes add is small: there is no further one.
+    Calls that take long are repeated less often.
     """
     batches = [images[start : start + batch_rows] for start in range(0, len(images), batch_rows)]
     least = [math.inf] * len(batches)

@@ -1,9 +1,10 @@
 """What the evidence expects of a caller who is not honest: a fixed mixture of laws over the cells.
 
 The likelihood of the counts, averaged over the mixture, is the numerator of the evidence. Any mixture keeps the promise to
-honest callers; a good one finds thieves early. Half of the weight is on two Dirichlet distributions, one about the laws of
-the kinds and one about the rare cells; half on the laws of known strangers, each pure and thinned by all traffic, as of a
-thief who hides stolen rows among honest ones.
+honest callers; a good one finds thieves early. A quarter of the weight is on two Dirichlet distributions, one about the laws of
+the kinds and one about the rare cells; the rest on the laws of known strangers, each pure and thinned by all traffic, as of a
+thief who hides stolen rows among honest ones. Pure laws have the most weight, for a thief with many accounts sends few rows from
+each, all of them stolen.
 """
 
 from __future__ import annotations
@@ -25,7 +26,14 @@ if TYPE_CHECKING:
 
 __all__ = ["EvidenceNumerator"]
 
-_THINNED = (1.0, 1 / 2, 1 / 4, 1 / 8, 1 / 16)  # shares of the stranger's rows
+_THINNED = {
+    1.0: 1 / 2,
+    1 / 2: 1 / 4,
+    1 / 4: 1 / 8,
+    1 / 8: 1 / 16,
+    1 / 16: 1 / 16,
+}  # weights, by the share of stolen rows
+_UNKNOWN = 1 / 4  # weight of strangers who are not known, where some are
 _SMOOTHING = 0.02  # weight of the kinds' mean law in a stranger's law, per row of the stranger
 _HONEST_ROWS, _RARE_ROWS, _LEAST_ROWS = 6.0, 2.0, 0.02  # of the priors, in rows; the last in each cell
 
@@ -44,10 +52,11 @@ class EvidenceNumerator:
         self._priors: Floats = np.array(priors)[:, None, :] + _LEAST_ROWS
         self._totals = self._priors.sum(axis=2)
         self._log_strangers = self._thinned(mean, laws[0] / laws[0].sum(), strangers)
-        unknown = 1.0 if self._log_strangers is None else 0.5
+        unknown = 1.0 if self._log_strangers is None else _UNKNOWN
         self._constants: Floats = gammaln(self._totals) - gammaln(self._priors).sum(axis=2) + math.log(unknown / 2.0)
         if self._log_strangers is not None:
-            self._log_share = math.log(0.5 / len(self._log_strangers))
+            weights = np.tile([*_THINNED.values()], len(strangers)) / len(strangers)
+            self._log_weights: Floats = np.log((1.0 - _UNKNOWN) * weights)[:, None]
 
     @staticmethod
     def _thinned(mean: Floats, everything: Floats, strangers: Sequence[FittedStranger]) -> Floats | None:
@@ -69,6 +78,6 @@ class EvidenceNumerator:
         rows = counts.sum(axis=1) if rows is None else rows
         terms: Floats = self._constants + gammaln(self._priors + counts).sum(axis=2) - gammaln(self._totals + rows)
         if self._log_strangers is not None:
-            terms = np.concatenate([terms, self._log_strangers @ counts.T + self._log_share])
+            terms = np.concatenate([terms, self._log_strangers @ counts.T + self._log_weights])
         log_numerator: Floats = np.logaddexp.reduce(terms, axis=0)
         return log_numerator
