@@ -144,7 +144,7 @@ def bytes_literal(values: Iterable[bytes]) -> str:
 
 def array_literal(values: Iterable[float | str | None]) -> str:
     """An array literal of PostgreSQL; takes a quarter of the driver's time for a list."""
-    texts = [_quoted(value) if isinstance(value, str) else "NULL" if value is None else repr(value) for value in values]
+    texts = [_quoted(value) if isinstance(value, str) else "NULL" if value is None else str(value) for value in values]
     return f"{{{','.join(texts)}}}"
 
 

@@ -50,7 +50,7 @@ def encoded(query: str, values: Iterable[bytes | float | str | None]) -> Stateme
             data.append(value)
             formats.append(_BINARY)
             continue
-        text = value if isinstance(value, str) else repr(value)
+        text = value if isinstance(value, str) else str(value)
         if "\0" in text:  # libpq would send what is before it
             raise ValueError("a charge or a log entry has a text that the ledger cannot store")
         data.append(text.encode())
