@@ -106,8 +106,8 @@ def _system_authorities() -> Path | None:
     grpcio would take those that it brings along, among which an operator's own authority is not.
     """
     paths = ssl.get_default_verify_paths()  # without files and folders that are not there
-    found = [] if paths.cafile is None else [Path(paths.cafile)]
-    found += [] if paths.capath is None else [Path(paths.capath, name) for name in _BUNDLES]
+    found = [Path(paths.cafile)] if paths.cafile else []
+    found += [Path(paths.capath, name) for name in _BUNDLES] if paths.capath else []
     return next((one for one in found if one.is_file()), None)
 
 
