@@ -13,7 +13,7 @@ SPOKEN = {"grpc": "gRPC", "http": "HTTP"}
 
 
 def _row(upstream: str, who: str, caller: Any) -> list[str]:
-    prices = [f"{caller[name]:.3g}" for name in ("charged_units", "charged_units_http")]
+    prices = [f"{caller[name]:,.3f}" for name in ("charged_units", "charged_units_http")]
     counts = [str(caller[name]) for name in ("rows", "opened", "changed", "priced_differently")]
     return [SPOKEN[upstream], CALLERS[who], *prices, *counts]
 
