@@ -76,20 +76,21 @@ async def measure(store, ledger, callers, pairs):
     """One line of the table."""
     latencies = {step: [] for step in STEPS}
     await ledger.open()
-    start = time.perf_counter()
+    start, busy = time.perf_counter(), time.process_time()
     await asyncio.gather(
         *(
             call(ledger, Caller(f"key:{number}"), random.Random(number), pairs // callers, latencies)
             for number in range(callers)
         )
     )
-    seconds = time.perf_counter() - start
+    seconds, busy = time.perf_counter() - start, time.process_time() - busy
     await ledger.close()
     settlements, charges, bills = (sorted(latencies[step]) for step in STEPS)
     return {
         "store": store,
         "callers": callers,
         "pairs_per_second": round(len(charges) / seconds),
+        "cpu_us": round(1e6 * busy / len(charges), 1),  # processor time of this process for all three steps
         "settle_p50_us": round(1e6 * settlements[len(settlements) // 2], 1),
         "settle_p99_us": round(1e6 * settlements[len(settlements) * 99 // 100], 1),
         "charge_p50_us": round(1e6 * charges[len(charges) // 2], 1),

@@ -22,8 +22,10 @@ def ledgers() -> str:
     rows = []
     for line in result["ledgers"]:
         waits = [f"{line[name] / 1000:.2f} ms" for name in columns]
-        rows.append([line["store"], str(line["callers"]), *waits, f"{line['pairs_per_second']:,}"])
-    head = ["ledger", "concurrent callers", *columns.values(), "requests a second"]
+        busy = [f"{line['cpu_us'] / 1000:.2f} ms"] if "cpu_us" in line else []
+        rows.append([line["store"], str(line["callers"]), *waits, f"{line['pairs_per_second']:,}", *busy])
+    busy = ["processor time of the gateway"] if "cpu_us" in result["ledgers"][0] else []
+    head = ["ledger", "concurrent callers", *columns.values(), "requests a second", *busy]
     return table(head, rows) + (
         f"\n`{result['command']}`, on a machine with other load (load average {result['load_average']:.1f}).\n"
     )
