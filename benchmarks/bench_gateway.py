@@ -25,6 +25,7 @@ import random
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -132,10 +133,10 @@ class Bench:
     def chats(self):
         """A pass-through, gateways in both modes, and LiteLLM's proxy where it is given."""
         stub = self._stub(CHATS)
-        write = neighbours.chat_settings
-        yield self._proxy(CHATS, BARE, write(self.folder, BARE, stub, self.given.unit_ms), "200", BARE)
+        write = partial(neighbours.chat_settings, self.folder, upstream_port=stub, unit_ms=self.given.unit_ms)
+        yield self._proxy(CHATS, BARE, write(BARE, "shadow"), "200", BARE)
         for mode, status in MODES.items():
-            yield self._proxy(CHATS, mode, write(self.folder, mode, stub, self.given.unit_ms), status)
+            yield self._proxy(CHATS, mode, write(mode, mode), status)
         if self.given.litellm is not None:
             port = fixtures.free_port()
             settings = neighbours.litellm_settings(self.folder, stub)

@@ -68,8 +68,8 @@ def chat_answers():
     return answer
 
 
-def chat_settings(folder, mode, upstream_port, unit_ms):
-    """Write the settings of a gateway for chats, on SQLite; returns the file, the public port and the admin port."""
+def chat_settings(folder, name, mode, upstream_port, unit_ms):
+    """Write the settings of a proxy for chats, on SQLite; returns the file, the public port and the admin port."""
     leaks = Leaks(("tokens",), _HIGHEST_LEAK * np.random.default_rng(0).random((2000, 1)))
     costs = RowCosts(undefended_seconds=unit_ms / 1000, unit_seconds=unit_ms / 1000)
     save_calibration(fit_calibration(CHAT, leaks, costs), folder / "chat.tariff.json")
@@ -86,11 +86,11 @@ def chat_settings(folder, mode, upstream_port, unit_ms):
         "listen": f"127.0.0.1:{port}",
         "admin": f"127.0.0.1:{admin}",
         "upstream": {"url": f"http://127.0.0.1:{upstream_port}"},
-        "ledger": {"url": f"sqlite:///chat-{mode}.db"},
+        "ledger": {"url": f"sqlite:///chat-{name}.db"},
         "callers": {"keys": [{"name": "bench", "sha256": hash_key(KEY)}], "credit": CREDIT},
         "models": {CHAT: model},
     }
-    path = folder / f"chat-{mode}.yaml"
+    path = folder / f"chat-{name}.yaml"
     path.write_text(yaml.safe_dump(document))
     return path, port, admin
 
