@@ -141,6 +141,72 @@ def test_a_hang_up_is_raised_by_the_stream_which_is_closed_then(chunks):
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+def test_a_hang_up_beside_the_answer_cancels_nothing_later(turns):
+    """Whichever comes first: the answer or ``CallerGone``, and the task goes on."""
+
+    class Answers:
+        def __init__(self):
+            self.ready = asyncio.get_running_loop().create_future()
+
+        async def predict(self, *_):
+            return await self.ready
+
+    async def run():
+        loop = asyncio.get_running_loop()
+        upstream, gone = Answers(), loop.create_future()
+
+        async def hang_up():
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            gone.set_result(None)
+
+        loop.call_soon(lambda: loop.call_soon(upstream.ready.set_result, "answer"))
+        leaving = asyncio.ensure_future(hang_up())
+        with caller_present(gone):
+            try:
+                found = await HangUpUpstream(upstream).predict("/", b"")
+            except CallerGone:
+                found = "gone"
+        for _ in range(4):
+            await asyncio.sleep(0)
+        await leaving
+        assert asyncio.current_task().cancelling() == 0
+        return found
+
+    assert asyncio.run(run()) in ("answer", "gone")
+
+
+def test_a_caller_who_has_left_already_asks_nothing():
+    async def run():
+        upstream, gone = StreamingUpstream(b"1"), asyncio.get_running_loop().create_future()
+        gone.set_result(None)
+        with caller_present(gone), pytest.raises(CallerGone):
+            async with HangUpUpstream(upstream).stream("/", b""):
+                raise AssertionError
+        assert upstream.opened == 0
+
+    asyncio.run(run())
+
+
+def test_a_cancellation_from_elsewhere_is_not_taken_for_a_hang_up():
+    async def run():
+        upstream, gone = StreamingUpstream(asyncio.Event()), asyncio.get_running_loop().create_future()
+
+        async def ask():
+            with caller_present(gone):
+                async with HangUpUpstream(upstream).stream("/", b"") as answer:
+                    await anext(answer.chunks)
+
+        asking = asyncio.ensure_future(ask())
+        await asyncio.sleep(0.01)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+
+    asyncio.run(run())
+
+
 # --- an application in the same process
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import subprocess
 import sys
@@ -129,6 +130,28 @@ def test_the_ledger_closes_with_the_event_loop_where_there_is_no_lifespan(applic
     with serving(app) as url:
         assert httpx.post(url + "/predict", json=ROWS).status_code == 402
     assert (heard, capfd.readouterr().err) == (["closed", "closed"], "")
+
+
+def test_an_application_that_is_thrown_away_keeps_its_ledger_open_until_its_event_loop_ends(
+    application_settings, monkeypatch, capfd
+):
+    heard, close = [], SqliteLedger.close
+
+    async def noting_close(ledger):
+        await close(ledger)
+        heard.append("closed")
+
+    monkeypatch.setattr(SqliteLedger, "close", noting_close)
+    settings = application_settings(ledger={"url": "sqlite:///ledger.db"})
+
+    async def use():
+        assert await ask(application(settings)) == 402
+        gc.collect()
+        await asyncio.sleep(0)
+        return list(heard)
+
+    assert asyncio.run(use()) == []
+    assert (heard, "destroyed" in capfd.readouterr().err) == (["closed"], False)
 
 
 @pytest.mark.parametrize("extra", [[], ["--lifespan", "off"], ["--root-path", "/api"]])

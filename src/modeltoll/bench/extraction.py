@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -150,6 +151,12 @@ class EvaluationSet:
         return cls(honest.x, honest.y, victim_labels, foreign, foreign_victim_labels)
 
 
+@lru_cache(maxsize=1)
+def _evaluation_set(prepared: PreparedTarget) -> EvaluationSet:
+    """As ``EvaluationSet.of``; extractions of one target follow each other, and a large victim takes its time."""
+    return EvaluationSet.of(prepared)
+
+
 def evaluate_clone(clone: Clone, evaluation_set: EvaluationSet, queries: int) -> CloneQuality:
     """The quality of a clone after ``queries`` queries."""
     predicted, foreign_predicted = (
@@ -179,7 +186,7 @@ def run_extraction(
     Raises:
         BudgetSpent, InvalidQuery: the attack violates its protocol.
     """
-    evaluation_set = EvaluationSet.of(prepared) if prepared_attack.trains else None
+    evaluation_set = _evaluation_set(prepared) if prepared_attack.trains else None
     victim, data_split = CountedVictim(prepared.victim), prepared.data_split
     meter = Meter(victim, prepared.leak_measures, data_split.private.x.shape[1:], extraction.queries, perturb, progress)
     curve: list[CloneQuality] = []

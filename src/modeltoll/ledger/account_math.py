@@ -145,8 +145,10 @@ def charge(
     that is not in ``seen`` adds to the evidence. If the account is of another tariff, or has another number of cells or
     leaks, evidence and leaks restart and the rest continues.
     """
-    evidence, leaks = EvidenceState.new(charge.cell_count, charge.at), charge.leaks
-    if before is not None:
+    leaks = charge.leaks
+    if before is None:
+        evidence = EvidenceState.new(charge.cell_count, charge.at)
+    else:
         same = _is_comparable(before, charge)
         evidence = evidence_math.restarted(before.evidence, charge.cell_count, charge.at, period, same=same)
         if same:

@@ -64,13 +64,23 @@ def counted(state: EvidenceState, cells: Iterable[int]) -> EvidenceState:
     rows = tuple(cells)
     counts = _added(state.counts, rows)
     blocks = [_added(block, rows) for block in state.blocks]
-    numbers, finished = list(state.numbers), list(state.finished)
+    numbers, finished = state.numbers, state.finished
     for restart, size in enumerate(RESTART_ROWS):
         if finished[restart] is None and sum(blocks[restart]) >= size:
-            finished[restart] = FinishedBlock(numbers[restart], blocks[restart])
-            numbers[restart] += 1
+            ended = FinishedBlock(numbers[restart], blocks[restart])
+            finished = (*finished[:restart], ended, *finished[restart + 1 :])
+            numbers = (*numbers[:restart], numbers[restart] + 1, *numbers[restart + 1 :])
             blocks[restart] = (0,) * len(counts)
-    return replace(state, counts=counts, blocks=tuple(blocks), numbers=tuple(numbers), finished=tuple(finished))
+    return EvidenceState(
+        counts,
+        tuple(blocks),
+        numbers,
+        finished,
+        state.since,
+        state.finished_log,
+        state.log_evidence,
+        state.carried_log,
+    )
 
 
 def updated(state: EvidenceState, update: EvidenceUpdate) -> EvidenceState:
@@ -93,9 +103,6 @@ def add_logs(one: float, other: float) -> float:
 
 
 def _added(counts: tuple[int, ...], cells: tuple[int, ...]) -> tuple[int, ...]:
-    if len(cells) == 1:  # the common case
-        (cell,) = cells
-        return (*counts[:cell], counts[cell] + 1, *counts[cell + 1 :])
     more = list(counts)
     for cell in cells:
         more[cell] += 1

@@ -52,6 +52,7 @@ def check_puzzle(
     work = Work(seconds, 1, seconds)
     made = [puzzle.make(work, rng) for _ in range(draws)]
     _check_names_and_memory(puzzle, work, rng)
+    _check_making(puzzle, work)
     _check_only_the_solution_is_accepted(puzzle, *made[0])
     _check_seeds_are_unique([challenge for challenge, _ in made])
     _check_proofs(puzzle, made)
@@ -59,6 +60,13 @@ def check_puzzle(
     if disclose is not None:
         _check_shape(puzzle, work, disclose, rng)
     _check_mean(puzzle, made, work, profile)
+
+
+def _check_making(puzzle: Puzzle, work: Work) -> None:
+    """The time that making takes is known before, whatever the work and the client's memory."""
+    for each in (work, replace(work, seconds=0.0), replace(work, seconds=1e3 * work.seconds)):
+        for limited in (puzzle, puzzle.within(0)):
+            assert 0.0 <= limited.making_seconds(each) < math.inf, "the time of making is no number of seconds"
 
 
 def _check_names_and_memory(puzzle: Puzzle, work: Work, rng: random.Random) -> None:

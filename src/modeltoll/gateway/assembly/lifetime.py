@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 
 __all__ = ["LoopLifetime"]
 
+# Event loops refer weakly to their tasks: one that is thrown away would not leave its context in order. Those of loops that were
+# closed without ending their tasks stay here.
+_kept: set[asyncio.Task[None]] = set()
+
 
 @dataclass(frozen=True, slots=True)
 class _Keeper:
@@ -44,7 +48,6 @@ class LoopLifetime:
     def __init__(self, context: Callable[[], AbstractAsyncContextManager[None]]) -> None:
         self._context = context
         self._keeper: _Keeper | None = None
-        self._lost: list[_Keeper] = []  # kept, for a task that is thrown away would leave the context after all
 
     @property
     def is_open(self) -> bool:
@@ -65,6 +68,8 @@ class LoopLifetime:
             loop = asyncio.get_running_loop()
             opened: asyncio.Future[None] = loop.create_future()
             keeper = self._keeper = _Keeper(loop, opened, loop.create_task(self._keep(opened)))
+            _kept.add(keeper.task)
+            keeper.task.add_done_callback(_kept.discard)
         await asyncio.shield(keeper.opened)
 
     async def close(self) -> None:
@@ -82,9 +87,7 @@ class LoopLifetime:
             raise RuntimeError(
                 "the gateway is open in another event loop, which still runs: use one loop, or an application for each"
             )
-        if keeper.loop.is_closed():  # without ending its tasks: nothing can run there any more
-            self._lost.append(keeper)
-        else:
+        if not keeper.loop.is_closed():  # else nothing can run there any more
             await asyncio.to_thread(keeper.end)
 
     async def _keep(self, opened: asyncio.Future[None]) -> None:

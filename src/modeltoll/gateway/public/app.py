@@ -104,6 +104,7 @@ class _Handlers:
             receipts = receipts_of(http_request)
             # The model server might take a body that cannot be read here for a request to the other model.
             strict = any(one.config.mode != SHADOW for one in gates)
+            exchange = self._exchange(gate, http_request, send)
             request = GateRequest(
                 caller,
                 path,
@@ -114,13 +115,13 @@ class _Handlers:
                 head=head,
                 unread=content.unread,
                 must_be_read=strict,
+                on_first_event=exchange.on_first_event,
             )
-            return await self._handle(gate, request, http_request, send)
+            return await exchange.response(request)
 
-    async def _handle(self, gate: Gate, request: GateRequest, http_request: Request, send: Send) -> Response | None:
-        return await GateExchange(gate, self._components.metrics, self._ingress.policy.white_space_seconds).response(
-            request, http_request, send
-        )
+    def _exchange(self, gate: Gate, http_request: Request, send: Send) -> GateExchange:
+        seconds = self._ingress.policy.white_space_seconds
+        return GateExchange(gate, self._components.metrics, seconds, http_request, send)
 
     async def redeem(self, http_request: Request, send: Send) -> Response | None:
         """A token and the proof of its work, in exchange for the answer, or for the admission of the request in the token."""
@@ -162,6 +163,7 @@ class _Handlers:
             raise RouteRefused("there is no such model here")
         self._set_protocol([gate], http_request)
         traces = trace_headers(http_request.headers, self._ingress.policy.request_headers)
+        exchange = self._exchange(gate, http_request, send)
         request = GateRequest(
             caller,
             admitted.path,
@@ -171,8 +173,9 @@ class _Handlers:
             receipts_of(http_request),
             admitted.payment,
             replace(admitted.head, headers=traces),
+            on_first_event=exchange.on_first_event,
         )
-        return await self._handle(gate, request, http_request, send)
+        return await exchange.response(request)
 
     async def pass_through(self, template: str, gates: Sequence[Gate], http_request: Request, _: Send) -> Response:
         """Metadata and health: the upstream's answer unchanged."""

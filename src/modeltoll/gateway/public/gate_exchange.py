@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -28,29 +27,32 @@ __all__ = ["GateExchange"]
 log = logging.getLogger("modeltoll.gateway")
 
 
-@dataclass(frozen=True, slots=True)
 class GateExchange:
-    """Takes requests to one gate. ``white_space_seconds``: see ``EarlyHead``."""
+    """One request to a gate, whose last byte has just come."""
 
-    gate: Gate
-    metrics: GatewayMetrics
-    white_space_seconds: float
+    def __init__(
+        self, gate: Gate, metrics: GatewayMetrics, white_space_seconds: float, http_request: Request, send: Send
+    ) -> None:
+        """``white_space_seconds``: see ``EarlyHead``."""
+        self.gate = gate
+        self._http_request, self._send = http_request, send
+        self._noted = RequestNotes(metrics, gate.config.served_model.service.model, http_request.scope)
+        self._early = EarlyHead(send, self._noted.model, white_space_seconds)
+        self.on_first_event = partial(self._noted.first_event, self._early)  # of the ``GateRequest``
 
-    async def response(self, request: GateRequest, http_request: Request, send: Send) -> Response | None:
+    async def response(self, request: GateRequest) -> Response | None:
         """The response; None where all of it was sent, since a part of it could not wait for the rest.
 
         Raises:
             As ``Gate.handle``, as long as nothing was sent.
         """
-        config, scope = self.gate.config, http_request.scope
-        noted = RequestNotes(self.metrics, config.served_model.service.model, scope)
-        early = EarlyHead(send, noted.model, self.white_space_seconds)
-        request = replace(request, on_first_event=partial(noted.first_event, early))
-        with watching_caller(http_request):
+        config, scope = self.gate.config, self._http_request.scope
+        noted, early = self._noted, self._early
+        with watching_caller(self._http_request):
             try:
                 handled = await self.gate.handle(request)
                 if isinstance(handled, LiveAnswer):
-                    await self._pass_events(handled, noted, send)
+                    await self._pass_events(handled)
                     return None
                 result = handled
                 noted.set_result(result)
@@ -69,11 +71,13 @@ class GateExchange:
         await early.end(body)
         return None
 
-    async def _pass_events(self, live: LiveAnswer, noted: RequestNotes, send: Send) -> None:
+    async def _pass_events(self, live: LiveAnswer) -> None:
         """Send a stream that nobody pays for. What happens to it is noted when it has ended."""
-        config = self.gate.config
+        config, noted = self.gate.config, self._noted
         try:
-            await LiveSender(send, config.served_model.protocol, config.receipt_text, noted.first_event).send_all(live)
+            await LiveSender(self._send, config.served_model.protocol, config.receipt_text, noted.first_event).send_all(
+                live
+            )
         except CallerGone:
             log.debug("a caller has left before the end of a stream")
         except Exception as error:  # noqa: BLE001  the caller has been told

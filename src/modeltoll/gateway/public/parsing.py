@@ -175,9 +175,9 @@ def check_json(request: Request) -> None:
     Raises:
         ContentTypeRefused: the content type is another one, given several times, or missing from a browser's request.
     """
-    if not any(name in request.headers for name in ("content-type", *_BROWSER_HEADERS)):
+    if _JSON_TYPE.fullmatch(_media_type(request)):
         return
-    if not _JSON_TYPE.fullmatch(_media_type(request)):
+    if any(name in request.headers for name in ("content-type", *_BROWSER_HEADERS)):
         raise ContentTypeRefused(
             "the request's body is not sent as JSON: add the header Content-Type: application/json"
         )

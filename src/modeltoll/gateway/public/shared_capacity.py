@@ -6,13 +6,9 @@ most half, a second one half of the rest, and so on: as long as anything is free
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import Self
 
 from modeltoll.errors import CallerBusy, Overloaded
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 __all__ = ["CapacityHolding", "SharedCapacity"]
 
@@ -31,14 +27,9 @@ class SharedCapacity:
         self._held_by: dict[str, int] = {}
         self.held = 0
 
-    @contextmanager
-    def hold(self, caller: str) -> Iterator[CapacityHolding]:
-        """An empty holding of this caller; it is given back when the block ends."""
-        holding = CapacityHolding(self, caller)
-        try:
-            yield holding
-        finally:
-            self._release(caller, holding.amount)
+    def hold(self, caller: str) -> CapacityHolding:
+        """An empty holding of this caller, as a context: it is given back when the block ends."""
+        return CapacityHolding(self, caller)
 
     def check(self, caller: str, amount: int, own: int) -> None:
         """Whether ``amount`` more fits into a holding of ``own`` units.
@@ -58,7 +49,8 @@ class SharedCapacity:
         self._held_by[caller] = self._held_by.get(caller, 0) + amount
         self.held += amount
 
-    def _release(self, caller: str, amount: int) -> None:
+    def give_back(self, caller: str, amount: int) -> None:
+        """Take what a caller holds away again."""
         self.held -= amount
         self._held_by[caller] = self._held_by.get(caller, 0) - amount
         if self._held_by[caller] <= 0:
@@ -71,6 +63,13 @@ class CapacityHolding:
     def __init__(self, capacity: SharedCapacity, caller: str) -> None:
         self._capacity = capacity
         self._caller = caller
+        self.amount = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._capacity.give_back(self._caller, self.amount)
         self.amount = 0
 
     def check(self, amount: int) -> None:
