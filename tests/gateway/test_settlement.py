@@ -148,13 +148,13 @@ def test_what_is_missing_is_asked_before_the_model_server_is_and_nothing_is_char
 
 def test_a_toll_that_holds_a_huge_request_is_made_where_huge_bodies_are_read(harness, monkeypatch):
     """One after the other, so that many of them never need more memory than one; small ones do not wait there."""
-    made_in, seal_token = [], seal.seal_token
+    made_in, encrypt_token = [], seal.encrypt_token
 
     def noted(*args, **options):
         made_in.append(threading.current_thread().name)
-        return seal_token(*args, **options)
+        return encrypt_token(*args, **options)
 
-    monkeypatch.setattr("modeltoll.gateway.core.tolls.seal.seal_token", noted)
+    monkeypatch.setattr("modeltoll.puzzle.seal.encrypt_token", noted)
     large = rows(harness, 50)
     for limit in (len(large), len(large) - 1):
         monkeypatch.setattr("modeltoll.gateway.threads.HUGE_BYTES", limit)
