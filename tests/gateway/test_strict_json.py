@@ -11,7 +11,20 @@ from modeltoll.gateway.protocols import strict_json
 from modeltoll.gateway.protocols.strict_json import BYTE_ORDER_MARK, load_request
 
 SCALARS = [
-    *("1", "-0", "2.5", "1e5", "1e400", "-0.0", "123456789012345678901234567890", "null", "true", "NaN", "Infinity", "01"),
+    *(
+        "1",
+        "-0",
+        "2.5",
+        "1e5",
+        "1e400",
+        "-0.0",
+        "123456789012345678901234567890",
+        "null",
+        "true",
+        "NaN",
+        "Infinity",
+        "01",
+    ),
     *('"a"', '"a:b"', '"\\u003a"', '"\\\\u003a"', '"é:"', '"\\":"', '"\\ud800"', '"\\ud83d\\ude00"', '"\t"'),
 ]
 NAMES = ['"a"', '"b"', '"c:"', '"\\u0061"', '"\\u003a"', '"é"']
@@ -68,6 +81,11 @@ def test_ordinary_documents_are_not_read_twice(monkeypatch):
     """Tensors, texts with colons, and names with colons."""
     slow = []
     monkeypatch.setattr(strict_json, "_with_nan", [type("Decoder", (), {"decode": slow.append})] * 2)
-    for body in (b'{"inputs": [{"name": "x", "data": [1, 2.5, null]}]}', b'{"a:b": ["c: d", {"e": ":"}]}', b'"\\n"', b"[]"):
+    for body in (
+        b'{"inputs": [{"name": "x", "data": [1, 2.5, null]}]}',
+        b'{"a:b": ["c: d", {"e": ":"}]}',
+        b'"\\n"',
+        b"[]",
+    ):
         load_request(body)
     assert slow == []

@@ -19,6 +19,7 @@ from modeltoll.bench.artifact_files import read_arrays, write_arrays
 from modeltoll.bench.datasets.file_rows import MIXED, FileFinder, FileKind, FileSample
 from modeltoll.bench.datasets.file_strangers import FILE_STRANGERS, file_strangers
 from modeltoll.bench.datasets.images import UNKNOWN, DataError
+from modeltoll.bench.identity import digest
 
 if TYPE_CHECKING:
     from modeltoll.bench.datasets.file_rows import CodeRows
@@ -28,7 +29,9 @@ __all__ = ["FAMILIES", "OTHER_PACKAGES", "FileRows", "FileSet", "foreign_files",
 
 OTHER_PACKAGES = "files of other packages"
 FAMILIES = (OTHER_PACKAGES, *FILE_STRANGERS)
-_ROOTS = (Path("/usr"), Path("/opt"), Path("/etc"), Path(sys.prefix))
+_ROOTS = (Path("/usr"), Path("/opt"), Path("/etc"), Path(sys.prefix), Path(sys.base_prefix))
+_FORMAT = 1  # of the file in the cache
+_DIGITS = 12  # of digests in file names
 _SEED = 20260101  # of the choice of files; the same in every experiment
 _PARTS = {"private": 2500, "calibration": 2500, "honest": 1500, "own": 3000, "unseen": 1000}
 _LOGGED, _KEPT_BACK = (
@@ -66,7 +69,7 @@ class FileSet:
     @property
     def digest(self) -> str:
         """A digest of the private rows."""
-        return hashlib.sha256(self.private.rows.tobytes()).hexdigest()[:12]
+        return hashlib.sha256(self.private.rows.tobytes()).hexdigest()[:_DIGITS]
 
 
 def load_file_set(
@@ -81,8 +84,9 @@ def load_file_set(
         DataError: there are too few files.
         DamagedFile: the file in the cache cannot be read.
     """
-    place = "machine" if folder is None else hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]
-    path = cache / f"files-{place}-{_SEED}.npz"
+    place = "" if folder is None else str(folder.resolve())
+    key: dict[str, str | int] = {"v": _FORMAT, "seed": _SEED, "folder": place, "callers": ", ".join(callers)}
+    path = cache / f"files-{digest(key, _DIGITS)}.npz"
     if not path.is_file():
         write_arrays(path, _collected(_ROOTS if folder is None else (folder,), callers, endings), {})
     return _read(path, callers)
@@ -112,7 +116,8 @@ def _collected(
         arrays[f"{name}/rows"] = sample.rows
         arrays[f"{name}/classes"] = np.array([endings.get(one, UNKNOWN) for one in sample.endings], np.int64)
     stolen, known = _STOLEN * found // wanted, _KNOWN * found // wanted
-    packages = FileFinder([others], rng, seen=finder.seen).take(MIXED, stolen + known).parts([stolen])
+    other = FileFinder([others], rng, seen=finder.seen).take(MIXED, stolen + known)
+    packages = other.parts([len(other.paths) * stolen // (stolen + known)])
     for name, base, count, taken in (("stolen", "own", stolen, packages[0]), ("known", "unseen", known, packages[1])):
         made = {OTHER_PACKAGES: taken.rows, **file_strangers(parts[base], count, rng)}
         arrays |= {f"{name}/{family}": rows for family, rows in made.items()}

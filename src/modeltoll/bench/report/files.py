@@ -156,8 +156,9 @@ def file_clones(results: Results) -> Section | None:
     )
     text = (
         "Clones trained on all stolen rows, and those of a thief who has ten times the time that these take without toll, from one "
-        "account. *Fidelity*: agreement with the victim on honest files; the victim's is 100 %. It is that of the largest clone "
-        "that was trained on no more rows than the thief can pay for; a dash: on fewer than the smallest clone has."
+        "account. *Fidelity*: agreement with the victim on honest files. *Accuracy*: on those whose ending names a type. The "
+        "fidelity of the last columns is that of the largest clone that was trained on no more rows than the thief can pay for; a "
+        "dash: on fewer than the smallest clone has."
     )
     return Section("Clones of the model of file types", text, Table(head, tuple(rows), 2)) if rows else None
 

@@ -131,6 +131,7 @@ class ByteClone:
         if self._fitted is None:
             with warnings.catch_warnings(), threadpool_limits(1):  # many small trees: threads wait for each other
                 warnings.simplefilter("ignore", ConvergenceWarning)  # the schedule says how long it trains
+                warnings.filterwarnings("ignore", "The number of unique classes is greater", UserWarning)  # of few rows
                 self._fitted = self._make().fit(np.concatenate(self._features), np.concatenate(self._labels))
         return self._fitted
 

@@ -75,7 +75,9 @@ class GateExchange:
         """Send a stream that nobody pays for. What happens to it is noted when it has ended."""
         config, noted = self.gate.config, self._noted
         try:
-            await LiveSender(self._send, config.served_model.protocol, config.receipt_text, noted.first_event).send_all(live)
+            await LiveSender(self._send, config.served_model.protocol, config.receipt_text, noted.first_event).send_all(
+                live
+            )
         except CallerGone:
             log.debug("a caller has left before the end of a stream")
         except Exception as error:  # noqa: BLE001  the caller has been told
