@@ -118,9 +118,24 @@ def test_the_command_writes_a_file_that_a_run_reads(workspace, baseline, tmp_pat
     ran = CliRunner().invoke(app, [*run, "--times", str(path)])
     assert ran.exit_code == 2
     assert "no 'digits'" in " ".join(ran.output.split())
-    refused = CliRunner().invoke(app, ["bench", "times", "digitz", "-o", str(path)])
-    assert refused.exit_code == 2
-    assert "digitz" in refused.output
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["times", "digitz", "-o", "times.json"], "digitz"),
+        (["times", "digits", "-o", "."], "is a folder"),
+        (["times", "digits", "-o", "file/times.json"], "--out: file"),
+        (["run", "quick", "--times", "nothing.json", "-o", "out"], "nothing.json"),
+    ],
+)
+def test_files_that_cannot_be_used_are_refused_before_anything_is_measured(command, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    ran = CliRunner().invoke(app, ["bench", *command, "--cache", "cache"])
+    assert ran.exit_code == 2, ran.output
+    assert said in " ".join(ran.output.split())
+    assert not (tmp_path / "cache").exists()
 
 
 @pytest.mark.parametrize("dataset", ["mnist", "fashion", "cifar10"])

@@ -71,6 +71,8 @@ def run(options: RunOptions) -> None:
         tuple(options.defence or ()),
     )
     planned = [experiment for name in options.names for experiment in suites.plan_experiments(name, chosen)]
+    if options.times is not None and not options.times.is_file():
+        raise SettingsError([f"--times: there is no file {options.times}; modeltoll bench times writes one"])
     jobs_left = pending_jobs(planned, options.folder, live=options.live > 0)
     left = sum(len(job.experiments) for job in jobs_left)
     message = f"{', '.join(options.names)}: {len(planned)} experiments, {len(planned) - left} of them done before"
@@ -107,6 +109,7 @@ def times(
         from modeltoll.bench.targets import TARGETS  # noqa: PLC0415
     if unknown := [name for name in names if name not in TARGETS]:
         raise SettingsError([f"there is no data set {', '.join(unknown)}; there are: {', '.join(TARGETS)}"])
+    _check_file(path)
     found = {}
     for name in dict.fromkeys(names):
         with stage(f"Preparing {name}") as progress:
@@ -118,6 +121,16 @@ def times(
         ms = ", ".join(f"{measure} {1e3 * seconds:.3f}" for measure, seconds in each.measures.items())
         note.print(f"{name}: without a gateway {1e3 * each.undefended:.3f} ms a row; {ms}", soft_wrap=True)
     note.print(f"written: {path}", soft_wrap=True)
+
+
+def _check_file(path: Path) -> None:
+    """Make the folder of a file to be written. Raises SettingsError where that fails, or where the path is a folder."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError([f"--out: {path.parent}: {error.strerror}"]) from None
+    if path.is_dir():
+        raise SettingsError([f"--out: {path} is a folder; give a file"])
 
 
 def _run_jobs(jobs_left: Sequence[Job], run_settings: RunSettings, jobs: int, ray: str | None) -> int:
