@@ -1,7 +1,7 @@
 """How the gate's cost of a request grows: with accounts in the ledger, rows, private points and kinds of honest callers.
 
     python benchmarks/bench_growth.py [--parts accounts rows points kinds] [--requests 1000] [--most-accounts 1000000]
-        [--most-on-servers 100000] [--most-seconds 20] [--json FILE] [--figures FOLDER]
+        [--most-on-servers 100000] [--most-points 1000000] [--most-seconds 20] [--json FILE] [--figures FOLDER]
 
 One gate in this process, with prepared answers of a model server, as in ``profile_gateway.py``. Each point is of ``--requests``
 requests, fewer where they take long, of one row each unless it is about rows. ``wall_us``: the median time of a request.
@@ -225,7 +225,7 @@ def point_measures(points, rng):
 def points(given):
     """Lines by measure and private points."""
     lines, rng = [], np.random.default_rng(1)
-    for count in POINTS:
+    for count in (count for count in POINTS if count <= given.most_points):
         for measure, evidence in point_measures(count, rng):
             turns = itertools.cycle(evidence)
 
@@ -278,7 +278,8 @@ def bench(given):
     stores = "" if given.stores == list(STORES) else f" --stores {' '.join(given.stores)}"
     command = (
         f"python benchmarks/bench_growth.py --parts {' '.join(given.parts)}{stores} --requests {given.requests} "
-        f"--most-seconds {given.most_seconds:g} --most-accounts {given.most_accounts} --most-on-servers {given.most_on_servers}"
+        f"--most-seconds {given.most_seconds:g} --most-accounts {given.most_accounts} --most-on-servers {given.most_on_servers} "
+        f"--most-points {given.most_points}"
     )
     return {"command": command, **begin, **{part: measure[part](given) for part in given.parts}}
 
@@ -306,6 +307,7 @@ def main():
     )
     parser.add_argument("--most-accounts", type=int, default=max(ACCOUNTS))
     parser.add_argument("--most-on-servers", type=int, default=100_000, help="accounts on PostgreSQL and Valkey")
+    parser.add_argument("--most-points", type=int, default=max(POINTS))
     parser.add_argument("--folder", help="folder of the SQLite files; default: a temporary folder")
     parser.add_argument("--json", metavar="FILE", help="also write the result; - for standard output alone")
     parser.add_argument("--figures", type=Path, metavar="FOLDER", help="also draw a figure of each part")

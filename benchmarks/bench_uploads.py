@@ -226,8 +226,10 @@ def bench(given):
         for kind in given.kinds:
             lines.append(one_kind(kind, stub_port, given))
             print(lines[-1], file=sys.stderr)
+    kinds = "" if given.kinds == list(KINDS) else " --kinds " + " ".join(f"'{kind}'" for kind in given.kinds)
+    sizes = f"--uploads {given.uploads} --mib {given.mib:g} --rounds {given.rounds}"
     return {
-        "command": f"python benchmarks/bench_uploads.py --uploads {given.uploads} --mib {given.mib:g} --rounds {given.rounds}",
+        "command": f"python benchmarks/bench_uploads.py {sizes}{kinds}",
         **begin,
         "uploads": given.uploads,
         "mib": given.mib,

@@ -3,7 +3,9 @@
     python benchmarks/profile_gateway.py [--requests 5000] [--json FILE] [--figure FILE]
 
 One gate for each ledger, in this process, with prepared answers of a model server (``gateway_fixtures.py``): each step of a
-request is timed by itself, so that the table adds up to the whole but for what lies between the steps. Beside the
+request is timed by itself, so that the table adds up to the whole but for what lies between the steps. The last line is the
+same request through the public application (ASGI): with its headers, its caller, metrics and the response, without the HTTP server
+and the connection to the model server, which a pass-through has too. Beside the
 median of many requests in a row it shows that of requests with a pause of 2 ms between them, as on one connection. In
 the pauses the processor's caches are used by other work; what the steps take longer then is not their own work.
 """
@@ -25,12 +27,13 @@ import time
 from pathlib import Path
 
 import uvloop
-from gateway_fixtures import MODEL, PATH, answer_bodies, request_body, write_settings
+from gateway_fixtures import KEY, MODEL, PATH, answer_bodies, request_body, write_settings
 
 from modeltoll import wire
 from modeltoll.gateway.assembly.build import build_gateway, build_runtime
 from modeltoll.gateway.assembly.components import build_profile
 from modeltoll.gateway.core import gate as gates
+from modeltoll.gateway.core import price_steps
 from modeltoll.gateway.core.request import GateConfig, GateRequest, ServedModel
 from modeltoll.gateway.settings.load import load_settings
 from modeltoll.records import Answer, Caller
@@ -39,7 +42,8 @@ from modeltoll.testing.servers import postgres_server, valkey_server
 
 SERVERS = {"sqlite": None, "postgres": postgres_server, "valkey": valkey_server}
 PAUSE, WARM_UP = 0.002, 300
-WHOLE = "whole visit"  # as recorded in results/benchmarks/profile_gateway.json; a whole request
+WHOLE = "whole request"
+APPLICATION = "whole request, in the application"
 STEPS = (
     "read the request",
     "settle",
@@ -47,6 +51,7 @@ STEPS = (
     "leaks",
     "assess",
     "charge",
+    "verdict",
     "work",
     "toll",
     "bill",
@@ -93,7 +98,7 @@ def clocked_gate(gateway, runtime, laps):
     protocol = Clocked(config.served_model.protocol, laps, read="read the request", evidence="evidence")
     measures = tuple(Clocked(measure, laps, measure="leaks") for measure in config.served_model.measures)
     served_model = ServedModel(config.served_model.service, protocol, measures)
-    tariff = Clocked(config.tariff, laps, assess="assess", work="work")
+    tariff = Clocked(config.tariff, laps, assess="assess", verdict="verdict", work="work")
     ledger = Clocked(gateway.shared.ledger, laps, settle="settle", charge="charge", bill="bill")
     return gates.Gate(GateConfig(served_model, tariff, config.selector), gateway.upstream, ledger, runtime)
 
@@ -115,6 +120,55 @@ async def send_requests(gate, requests, pause, laps):
             write(result.toll, wire.DETAIL, PATH)
 
 
+def request_scope(body):
+    """The ASGI scope of a request, as uvicorn makes it."""
+    headers = {
+        "host": "127.0.0.1:8000",
+        "accept": "*/*",
+        "user-agent": "profile",
+        "authorization": f"Bearer {KEY}",
+        "content-type": "application/json",
+        "content-length": str(len(body)),
+    }
+    return {
+        "type": "http",
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": PATH,
+        "raw_path": PATH.encode(),
+        "root_path": "",
+        "query_string": b"",
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 8000),
+    }
+
+
+async def call_application(application, requests, pause, laps):
+    """Send requests through an ASGI application, one after the other."""
+    rng, never = random.Random(1), asyncio.Event()
+    for number in range(requests + WARM_UP):
+        body, messages = request_body(rng), []
+        parts = iter(({"type": "http.request", "body": body},))
+
+        async def receive(parts=parts):
+            for part in parts:
+                return part
+            return await never.wait()
+
+        async def send(message, messages=messages):
+            messages.append(message)
+
+        if pause:
+            await asyncio.sleep(pause)
+        begin = time.perf_counter()
+        await application(request_scope(body), receive, send)
+        if number >= WARM_UP:
+            laps.setdefault(APPLICATION, []).append(time.perf_counter() - begin)
+        assert messages[0]["status"] in (200, 402), messages[0]["status"]
+
+
 async def counted(gate, requests):
     """Calls of Python functions and of C functions, a request."""
     calls = collections.Counter()
@@ -132,20 +186,21 @@ async def profile(settings, requests):
     gateway = build_gateway(settings, FakeUpstream(lambda *_: Answer(200, "application/json", next(answers))))
     laps = {}
     gate = clocked_gate(gateway, build_runtime(settings, build_profile(settings)), laps)
-    gates.answer_toll = clocked(gates.answer_toll, laps, "toll")
+    price_steps.answer_toll = clocked(price_steps.answer_toll, laps, "toll")
     table = {}
     async with gateway.open():
         await asyncio.sleep(2)  # until puzzles are precomputed
         for name, pause in (("in a row", 0.0), ("with pauses", PAUSE)):
             await send_requests(gate, requests, pause, laps)
-            for step in (*STEPS, WHOLE):
+            await call_application(gateway.public, requests, pause, laps)
+            for step in (*STEPS, WHOLE, APPLICATION):
                 table.setdefault(step, {})[name] = round(1e6 * statistics.median(laps[step]), 1)
         return table, await counted(gateway.gates[MODEL], requests // 10)
 
 
 def bench(given):
     """The table of each ledger."""
-    tables, calls, toll = {}, {}, gates.answer_toll
+    tables, calls, toll = {}, {}, price_steps.answer_toll
     for name, server in SERVERS.items():
         with contextlib.ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -153,7 +208,7 @@ def bench(given):
             path, _, _ = write_settings(folder, "profile", 1, 5.0, url)
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 tables[name], calls[name] = runner.run(profile(load_settings(path), given.requests))
-            gates.answer_toll = toll
+            price_steps.answer_toll = toll
     return {
         "command": f"python benchmarks/profile_gateway.py --requests {given.requests}",
         "machine": platform.processor() or platform.machine(),
@@ -166,9 +221,9 @@ def bench(given):
 def show(result):
     """The tables for people."""
     for name, table in result["microseconds"].items():
-        print(f"{name:>18}{'in a row, us':>15}{'with pauses, us':>18}")
+        print(f"{name:>34}{'in a row, us':>15}{'with pauses, us':>18}")
         for step, times in table.items():
-            print(f"{step:>18}{times['in a row']:>15}{times['with pauses']:>18}")
+            print(f"{step:>34}{times['in a row']:>15}{times['with pauses']:>18}")
 
 
 def draw(result, path):

@@ -312,6 +312,7 @@ def main() -> None:
     print(json.dumps(result, indent=2))
     if given.json:
         command = f"python benchmarks/real_grpc_server.py --rows {given.rows} --budget {given.budget:g} --rounds {given.rounds}"
+        command += " --keep" if given.keep else ""
         head = {"command": command, "load_average": round(os.getloadavg()[2], 1)}
         given.json.write_text(json.dumps(head | result, indent=2) + "\n")
     pairs = [figures for callers in result["upstreams"].values() for figures in callers.values()]

@@ -602,10 +602,12 @@ def test_no_value_of_a_chat_is_missing(constant):
         ([], {}, 1),
         (["yes"], {}, 1),
         (["yes", "<|end|>"], {"stop": ["no"]}, 2),
+        (["<think>", "yes"], {"stop": ["no"]}, 3),  # a token that is not shown comes first
+        (["yes"], {"stop_token_ids": [7]}, 2),
     ],
 )
 def test_the_end_of_a_chat_is_paid_for_where_it_was_chosen_and_is_not_reported(said, asked, bits):
-    document = completion([token(text) for text in said], content="".join(said[:1]))
+    document = completion([token(text) for text in said], content="yes" if said else "")
     assert leak(document, read(**asked)) == pytest.approx(bits * math.log(2))
     ended = document["choices"][0] | {"finish_reason": "length"}
     assert leak(document | {"choices": [ended]}, read(**asked)) == pytest.approx(len(said) * math.log(2))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from dataclasses import replace
 
 import httpx
@@ -30,6 +31,7 @@ from modeltoll.gateway.core.tolls import AdmittedRequest, redeem
 from modeltoll.gateway.settings.gateway import Settings
 from modeltoll.pricing.calibration import NewAccountToll
 from modeltoll.pricing.conformal_tariff import ConformalTariff
+from modeltoll.puzzle import seal
 from modeltoll.puzzle.counter import Sha256Counter
 from modeltoll.puzzle.machine_profile import DEFAULT_PROFILE
 from modeltoll.puzzle.registry import PUZZLES
@@ -142,6 +144,22 @@ def test_what_is_missing_is_asked_before_the_model_server_is_and_nothing_is_char
     assert (result.mode, result.toll.mode, result.toll.admission) == ("admission", "redeem", True)
     assert result.work.seconds == pytest.approx(20 * UNIT)
     assert (harness.upstream.requests, harness.account(), harness.log()) == ([], None, [])
+
+
+def test_a_toll_that_holds_a_huge_request_is_made_where_huge_bodies_are_read(harness, monkeypatch):
+    """One after the other, so that many of them never need more memory than one; small ones do not wait there."""
+    made_in, seal_token = [], seal.seal_token
+
+    def noted(*args, **options):
+        made_in.append(threading.current_thread().name)
+        return seal_token(*args, **options)
+
+    monkeypatch.setattr("modeltoll.gateway.core.tolls.seal.seal_token", noted)
+    large = rows(harness, 50)
+    for limit in (len(large), len(large) - 1):
+        monkeypatch.setattr("modeltoll.gateway.threads.HUGE_BYTES", limit)
+        assert harness.handle(large).mode == "admission"
+    assert [name.startswith("modeltoll-huge-bodies") for name in made_in] == [False, True]
 
 
 def test_what_was_paid_for_admission_is_taken_off_the_tolls_that_follow(harness):

@@ -181,10 +181,9 @@ def test_a_caller_who_has_left_already_asks_nothing():
     async def run():
         upstream, gone = StreamingUpstream(b"1"), asyncio.get_running_loop().create_future()
         gone.set_result(None)
-        with caller_present(gone):
-            with pytest.raises(CallerGone):
-                async with HangUpUpstream(upstream).stream("/", b""):
-                    raise AssertionError
+        with caller_present(gone), pytest.raises(CallerGone):
+            async with HangUpUpstream(upstream).stream("/", b""):
+                raise AssertionError
         assert upstream.opened == 0
 
     asyncio.run(run())

@@ -10,6 +10,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import psycopg
 import pytest
 import redis
@@ -190,5 +191,20 @@ def test_steps_wait_for_a_connection_no_longer_than_their_time(store, stores, re
         ledger._server._groups.timeout = 60.0
         assert (await ledger.charge(ALICE, make_charge(3))).rows in (2, 3, 4)
         await ledger.close()
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("store", LASTING)
+def test_numbers_of_numpy_are_stored_as_they_are(store, stores):
+    async def go():
+        at, work = np.float64(NOW) + 1 / 3, np.float64(0.1)
+        async with open_ledger(stores[store]) as ledger:
+            await ledger.charge(ALICE, replace(make_charge(1), at=at))
+            await ledger.settle(ALICE, (), Reservation(work, np.float64(1e6)), at)
+            await ledger.bill(ALICE, replace(make_log_entry(1.0), at=at), Adjustment(work))  # with a sweep
+            account, standing = await ledger.account(ALICE, MODEL), await ledger.standing(ALICE)
+            assert (account.last_seen, standing.unsettled, standing.drained) == (at, 0.2, at)
+            assert [line.at for _, _, line in await ledger.log(0, 10)] == [at]
 
     asyncio.run(go())

@@ -13,7 +13,7 @@ from argon2.low_level import Type, hash_secret_raw
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modeltoll.puzzle import native_argon2id
+from modeltoll.puzzle import functions, native_argon2id
 from modeltoll.puzzle.argon2id import REUSED_KIB, Argon2id
 from modeltoll.puzzle.counter import Argon2idCounter
 from modeltoll.puzzle.functions import argon2id
@@ -127,3 +127,25 @@ def test_without_a_kernel_argon2_cffi_is_used(monkeypatch, tmp_path):
     assert isinstance(argon2id(8, native=False), Argon2id)
     monkeypatch.setattr("modeltoll.puzzle.functions.argon2id_kernels", tuple)
     assert isinstance(argon2id(8), Argon2id)
+
+
+def test_a_thread_keeps_one_evaluator_of_each_small_memory_and_never_much(monkeypatch):
+    """Their values are those of new ones; large memories are not kept."""
+    made = []
+    monkeypatch.setattr(
+        "modeltoll.puzzle.functions.evaluator", lambda memory: made.append(memory) or (lambda *_: bytes([memory % 251]))
+    )
+
+    def use():
+        for _ in range(2):
+            for memory in (64, 1024, 512, 0, REUSED_KIB):
+                assert functions.kept_evaluator(memory)(SEED, 1) == bytes([memory % 251])
+        for memory in range(1024, REUSED_KIB, 8):
+            functions.kept_evaluator(memory)
+            assert sum(functions._kept.by_memory) <= functions._MOST_KEPT_KIB
+
+    thread = threading.Thread(target=use)
+    thread.start()
+    thread.join()
+    assert [made.count(memory) for memory in (64, 512, 0, REUSED_KIB)] == [1, 1, 2, 2]
+    assert made.count(1024) >= 1

@@ -47,14 +47,14 @@ def check_scores(
         AnswerError: not numbers, not of that shape, NaN, infinite, negative, or not summing to 1.
     """
     values = _matrix(scores, classes)
-    least = values.min(initial=0.0)
+    least = np.minimum.reduce(values, axis=None, initial=0.0)  # in half the time of the method, for a few numbers
     if not least >= 0.0:
         _check_finite(values)
         if least < -NEGATIVE:
             raise AnswerError("the model's scores hold a negative number; are they logits? (output.kind)")
         values = np.maximum(values, 0.0)
-    sums = values.sum(axis=1, keepdims=True)
-    if not sums.max(initial=0.0) <= 1.0 + tolerance:
+    sums = np.add.reduce(values, axis=1, keepdims=True)
+    if not np.maximum.reduce(sums, axis=None, initial=0.0) <= 1.0 + tolerance:
         _check_finite(values)
         raise AnswerError("a row of the model's scores sums to more than 1; are they logits? (output.kind)")
     if values.shape[1] == 1:
@@ -62,7 +62,7 @@ def check_scores(
         return np.hstack((1.0 - likely, likely))
     if partial:
         return np.asarray(values / np.maximum(sums, 1.0))
-    if sums.min(initial=1.0) < 1.0 - tolerance:
+    if np.minimum.reduce(sums, axis=None, initial=1.0) < 1.0 - tolerance:
         raise AnswerError(
             "a row of the model's scores does not sum to 1; are they logits (output.kind), or rounded (output.tolerance)?"
         )

@@ -144,13 +144,8 @@ def bytes_literal(values: Iterable[bytes]) -> str:
 
 def array_literal(values: Iterable[float | str | None]) -> str:
     """An array literal of PostgreSQL; takes a quarter of the driver's time for a list."""
-    return f"{{{','.join([_literal(value) for value in values])}}}"
-
-
-def _literal(value: float | str | None) -> str:
-    if value is None:
-        return "NULL"
-    return _quoted(value) if isinstance(value, str) else repr(value)
+    texts = [_quoted(value) if isinstance(value, str) else "NULL" if value is None else str(value) for value in values]
+    return f"{{{','.join(texts)}}}"
 
 
 def _quoted(text: str) -> str:

@@ -27,6 +27,7 @@ __all__ = ["PostgresConnection", "Statement", "encoded"]
 # A query, in which %s marks each value, and the values as ``encoded`` gives them.
 Statement = tuple[str, list[bytes | None], list[Format]]
 
+_BINARY, _TEXT = Format.BINARY, Format.TEXT
 _FAILED = (ExecStatus.FATAL_ERROR, ExecStatus.BAD_RESPONSE)
 
 
@@ -45,18 +46,16 @@ def encoded(query: str, values: Iterable[bytes | float | str | None]) -> Stateme
     data: list[bytes | None] = []
     formats: list[Format] = []
     for value in values:
-        is_bytes = isinstance(value, bytes)
-        data.append(value if is_bytes or value is None else _text(value))  # type: ignore[arg-type]
-        formats.append(Format.BINARY if is_bytes else Format.TEXT)
+        if value is None or isinstance(value, bytes):
+            data.append(value)
+            formats.append(_BINARY)
+            continue
+        text = value if isinstance(value, str) else str(value)
+        if "\0" in text:  # libpq would send what is before it
+            raise ValueError("a charge or a log entry has a text that the ledger cannot store")
+        data.append(text.encode())
+        formats.append(_TEXT)
     return query, data, formats
-
-
-def _text(value: float | str) -> bytes:
-    if not isinstance(value, str):
-        return repr(value).encode()
-    if "\0" in value:  # libpq would send what is before it
-        raise ValueError("a charge or a log entry has a text that the ledger cannot store")
-    return value.encode()
 
 
 class _Replies:
@@ -147,7 +146,7 @@ class PostgresConnection:
             if name is None:
                 name = self._names[query] = b"modeltoll_%d" % len(self._names)
                 self._pgconn.send_prepare(name, _numbered(query).encode())
-            self._pgconn.send_query_prepared(name, values, formats, Format.BINARY)
+            self._pgconn.send_query_prepared(name, values, formats, _BINARY)
             self._pgconn.pipeline_sync()
 
     async def is_usable(self) -> bool:

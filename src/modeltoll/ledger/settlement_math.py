@@ -45,7 +45,7 @@ def check_settlement(caller: Caller, receipts: Sequence[Receipt], reservation: R
             not finite, above 1e15, or above 0 and below 1e-100.
     """
     check_names(caller, "standing")
-    if not _is_usual(abs(at)):
+    if not (at == 0.0 or _SMALLEST <= abs(at) <= _LARGEST):
         raise ValueError("the time of a settlement must be a usual number of seconds")
     identities = {receipt.identity for receipt in receipts}
     if len(identities) < len(receipts) or any(len(identity) != RECEIPT_BYTES for identity in identities):
@@ -53,7 +53,8 @@ def check_settlement(caller: Caller, receipts: Sequence[Receipt], reservation: R
     numbers: list[float] = [number for receipt in receipts for number in _RECEIPT_NUMBERS(receipt)]
     if reservation is not None:
         numbers += RESERVATION_NUMBERS(reservation)
-    if not all(map(_is_usual, numbers)) or any(receipt.rows >= _MAX_ROWS for receipt in receipts):
+    usual = [number for number in numbers if number == 0.0 or _SMALLEST <= number <= _LARGEST]
+    if len(usual) < len(numbers) or any(receipt.rows >= _MAX_ROWS for receipt in receipts):
         raise ValueError("the numbers of receipts and reservations must be finite, not negative, and of a usual size")
 
 
@@ -66,10 +67,6 @@ def check_adjustment(caller: Caller, adjustment: Adjustment) -> None:
     check_names(caller, "standing")
     if not (abs(adjustment.unsettled) <= _LARGEST and abs(adjustment.prepaid) <= _LARGEST):
         raise ValueError("the numbers of an adjustment must be finite, and of a usual size")
-
-
-def _is_usual(number: float) -> bool:
-    return number == 0.0 or _SMALLEST <= number <= _LARGEST
 
 
 def unexpired(receipts: Iterable[Receipt], at: float) -> list[Receipt]:

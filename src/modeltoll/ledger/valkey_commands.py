@@ -30,7 +30,7 @@ def packed(arguments: Iterable[Argument]) -> bytes:
         if isinstance(argument, str):
             argument = argument.encode()  # noqa: PLW2901  the same argument
         elif not isinstance(argument, bytes):
-            argument = repr(argument).encode()  # noqa: PLW2901
+            argument = str(argument).encode()  # noqa: PLW2901
         parts.append(b"$%d\r\n%b\r\n" % (len(argument), argument))
     parts[0] = b"*%d\r\n" % (len(parts) - 1)
     return b"".join(parts)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
+
 from modeltoll.errors import AnswerError, CalibrationError
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from modeltoll.evidence_records import Verdict
     from modeltoll.records import Account, Assessment, Caller, Floats, Leaks, Work
 
@@ -37,7 +37,8 @@ def check_leak_values(leaks: Leaks, measures: tuple[str, ...]) -> Floats:
     values = leaks.values
     if leaks.measures != measures or values.ndim != 2 or values.shape[1] != len(measures):
         raise CalibrationError(f"this tariff prices {', '.join(measures)}, not {', '.join(leaks.measures)}")
-    if not (values.min(initial=0.0) >= 0.0 and values.max(initial=0.0) < math.inf):  # a NaN is its own minimum
+    least = np.minimum.reduce(values, axis=None, initial=0.0)  # a NaN is its own minimum
+    if not (least >= 0.0 and np.maximum.reduce(values, axis=None, initial=0.0) < math.inf):
         usable = (values >= 0.0) & (values < math.inf)
         names = " and ".join(name for column, name in enumerate(measures) if not usable[:, column].all())
         raise AnswerError("the leak of an answer is negative or not finite", private=f"by {names}")

@@ -51,8 +51,17 @@ MAX_EVALUATIONS = 2.0**48  # expected of one puzzle; published bounds stay exact
 COUNTERS = 2**64  # number of counters: they are 8 bytes
 DIGEST_NAMES = {SHA256: "sha256", HASHCASH: "sha256", HASHCASH_SHA1: "sha1"}  # the hash function of a puzzle
 _MOST_KEPT_KIB = 4 * 1024  # of a thread
-_kept = local()  # of each thread, its evaluators by their memory in KiB
 _AFTER_CHECK = b"\xff" * SECRET_BYTES  # the largest half of F(n) that is not published
+
+
+class _KeptEvaluators(local):
+    """Of each thread, its evaluators by their memory in KiB."""
+
+    def __init__(self) -> None:
+        self.by_memory: dict[int, Callable[[bytes, int], bytes]] = {}
+
+
+_kept = _KeptEvaluators()
 
 
 def evaluator(memory_kib: int) -> Callable[[bytes, int], bytes]:
@@ -75,7 +84,7 @@ def kept_evaluator(memory_kib: int) -> Callable[[bytes, int], bytes]:
     """
     if not 0 < memory_kib < REUSED_KIB:
         return evaluator(memory_kib)
-    kept: dict[int, Callable[[bytes, int], bytes]] = _kept.__dict__
+    kept = _kept.by_memory
     if memory_kib not in kept and sum(kept) + memory_kib > _MOST_KEPT_KIB:
         kept.clear()
     return kept.get(memory_kib) or kept.setdefault(memory_kib, evaluator(memory_kib))

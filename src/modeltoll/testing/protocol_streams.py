@@ -92,14 +92,14 @@ def _cut(stream: bytes, size: int) -> list[bytes]:
 
 def _same(trial: ProtocolTrial, one: Evidence, other: Evidence) -> bool:
     """Whether both have the same rows, scores and tokens."""
-    scores = trial.scores_of(one), trial.scores_of(other)
-    tables = one.tokens or (), other.tokens or ()
+    scores, others = trial.scores_of(one), trial.scores_of(other)
+    if scores is None or others is None or one.fingerprints != other.fingerprints:
+        return False
+    tables, other_tables = one.tokens or (), other.tokens or ()
     return (
-        one.fingerprints == other.fingerprints
-        and all(array is not None for array in scores)
-        and np.array_equal(*scores)
-        and len(tables[0]) == len(tables[1])
-        and all(map(np.array_equal, *tables))
+        np.array_equal(scores, others)
+        and len(tables) == len(other_tables)
+        and all(map(np.array_equal, tables, other_tables))
     )
 
 

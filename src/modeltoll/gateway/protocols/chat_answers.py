@@ -16,6 +16,8 @@ from modeltoll.gateway.protocols.request_members import has_value
 from modeltoll.gateway.protocols.token_tables import check_counted, most_counted, token_table, with_end
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from modeltoll.gateway.protocols.protocol import ServiceDescription
     from modeltoll.records import Answer, Floats
 
@@ -97,7 +99,16 @@ def measured_tokens(choice: dict[str, Any], note: ChatNote, service: ServiceDesc
             else "the model server's answer shows more than the tokens that it has log-probabilities of",
             private="the server must report log-probabilities of tool calls, reasoning and refusals too",
         )
-    return table if choice.get("finish_reason") in CUT else with_end(table, tokens, shown, chosen=note.ends)
+    return table if choice.get("finish_reason") in CUT else with_end(table, tokens, _strings(message), chosen=note.ends)
+
+
+def _strings(value: object) -> Iterator[str]:
+    """All texts in a message."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _strings(item)
 
 
 def stop_bytes(choice: dict[str, Any]) -> int:

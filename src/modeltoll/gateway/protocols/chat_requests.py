@@ -91,7 +91,7 @@ _NEUTRAL: Mapping[str, tuple[object, ...]] = {
 _SENT = ("temperature", "top_p", "frequency_penalty", "presence_penalty")
 
 _ENDS = names(
-    """stop stop_token_ids stop_regex ignore_eos min_tokens logit_bias allowed_token_ids bad_words regex ebnf grammar
+    """ignore_eos min_tokens logit_bias allowed_token_ids bad_words regex ebnf grammar
     guided_regex guided_choice guided_grammar structured_outputs structural_tag"""
 )
 _REFERENCES = frozenset(("uuid", "file_id", "content_hash"))  # of what the server has kept from another request
@@ -242,7 +242,7 @@ def chat_note(document: dict[str, Any]) -> ChatNote:
 
 def chooses_end(document: dict[str, Any]) -> bool:
     """Whether a request says what ends a completion, or where it may end."""
-    return any(has_value(document.get(name)) for name in _ENDS)
+    return any(has_value(value) and (name in _ENDS or name.startswith("stop")) for name, value in document.items())
 
 
 def _names(document: dict[str, Any]) -> list[str]:

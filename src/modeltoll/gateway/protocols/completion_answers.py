@@ -109,7 +109,7 @@ def measured_text(choice: dict[str, Any], *, chosen: bool) -> Floats:
             "the model server's answer shows more than the tokens that it has log-probabilities of",
             private="the server must report log-probabilities of completions: 'logprobs' was asked for",
         )
-    return table if choice.get("finish_reason") in CUT else with_end(table, tokens, shown, chosen=chosen)
+    return table if choice.get("finish_reason") in CUT else with_end(table, tokens, (text,), chosen=chosen)
 
 
 def check_completion_count(document: dict[str, Any], choices: list[dict[str, Any]], stop: int) -> None:

@@ -163,9 +163,12 @@ class OpenInference(PlainErrors):
         parts = [tensor.rows.numbers for tensor in request.inputs]
         numbers_only = [part for part in parts if part is not None]
         ordered = bool(service.inputs) or len(parts) == 1  # or nothing says in which order the model reads them
+        inputs = None
+        if ordered and len(numbers_only) == len(parts):
+            inputs = numbers_only[0] if len(parts) == 1 else np.hstack(numbers_only)
         return ParsedRequest(
             request.fingerprints,
-            np.hstack(numbers_only) if ordered and len(numbers_only) == len(parts) else None,
+            inputs,
             note=request.classes_shown,
             answer_bound=request.answer_bound(service),
         )

@@ -176,7 +176,8 @@ def measured_response(document: dict[str, Any], note: ResponseNote, service: Ser
     counted = usage.get("output_tokens") if isinstance(usage, dict) else None
     if type(counted) is int:
         check_counted(counted, most_counted(tokens, note.stop))
-    return table if document.get("status") == _LIMITED else with_end(table, tokens, shown, chosen=note.ends)
+    texts = (text for item in output_items(document) for text in shown_texts(item))
+    return table if document.get("status") == _LIMITED else with_end(table, tokens, texts, chosen=note.ends)
 
 
 def _refuse(document: dict[str, Any], tokens: list[Any]) -> None:

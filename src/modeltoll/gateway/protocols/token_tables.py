@@ -15,6 +15,8 @@ import numpy as np
 from modeltoll.errors import AnswerError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from modeltoll.records import Floats
 
 __all__ = ["MOST", "check_counted", "cut_alternatives", "most_counted", "token_table", "with_end"]
@@ -49,22 +51,28 @@ def token_table(tokens: list[Any]) -> tuple[Floats, int]:
     return np.minimum(table, 1.0), covered
 
 
-def with_end(table: Floats, tokens: list[Any], shown: int, *, chosen: bool) -> Floats:
+def with_end(table: Floats, tokens: list[Any], shown: Iterable[str], *, chosen: bool) -> Floats:
     """The table of a completion that ended by itself, with one more token for its end where that may tell something.
 
     A server that leaves out the stop that ended a completion shows all the same that it came there: one bit at most, which
     is counted in full. It is counted where the caller has ``chosen`` what ends a completion, and where a completion has no
-    token at all; not where the end is reported, so that the tokens before the last one hold all that is shown.
+    token at all; not where the last token is no part of what is shown, so that it is the end.
 
     Args:
         table, tokens: as in ``token_table``.
-        shown: the length in bytes of what the completion shows.
+        shown: the texts that the completion shows.
         chosen: see ``chooses_end``.
     """
-    before = sum(len(_written(token)) for token in tokens[:-1])
-    if tokens and (before >= shown or not chosen):
+    if tokens and (not chosen or not _is_shown(_written(tokens[-1]), shown)):
         return table
     return np.vstack((table, _ONE_BIT))
+
+
+def _is_shown(token: bytes, shown: Iterable[str]) -> bool:
+    """Whether one of these texts ends with a token, but for white space, which servers cut off."""
+    return bool(token) and any(
+        text.encode("utf-8", "replace").rstrip().endswith(token.strip()) for text in shown if text
+    )
 
 
 def cut_alternatives(tokens: object, asked: int | None) -> None:

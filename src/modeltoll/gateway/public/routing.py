@@ -55,7 +55,7 @@ class PublicRequest(Request):
     """A request whose headers are decoded once."""
 
     @cached_property
-    def headers(self) -> Headers:  # type: ignore[override]  # a property there
+    def headers(self) -> Headers:
         """The headers."""
         return _IndexedHeaders(self.scope)
 

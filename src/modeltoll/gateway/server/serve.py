@@ -21,7 +21,6 @@ from modeltoll.gateway.server.reload import ReloadingGateway
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from starlette.applications import Starlette
     from starlette.types import ASGIApp
 
     from modeltoll.gateway.assembly.gateway import Gateway
@@ -88,7 +87,7 @@ def _server(app: ASGIApp, finish_seconds: int = _GRACE_SECONDS, keep_alive_secon
 
 
 @contextlib.asynccontextmanager
-async def background_server(app: Starlette, listening: socket.socket) -> AsyncIterator[None]:
+async def background_server(app: ASGIApp, listening: socket.socket) -> AsyncIterator[None]:
     """Serve an application on that socket while the block lasts."""
     server = _server(app)
     serving = asyncio.create_task(server.serve([listening]))
@@ -100,7 +99,7 @@ async def background_server(app: Starlette, listening: socket.socket) -> AsyncIt
 
 
 @contextlib.asynccontextmanager
-async def temporary_server(app: Starlette) -> AsyncIterator[str]:
+async def temporary_server(app: ASGIApp) -> AsyncIterator[str]:
     """Serve an application on a free loopback port while the block lasts; yields its URL."""
     with listen("calibration", "127.0.0.1:0") as listening:
         async with background_server(app, listening):

@@ -105,9 +105,10 @@ def _system_authorities() -> Path | None:
 
     grpcio would take those that it brings along, among which an operator's own authority is not.
     """
-    paths = ssl.get_default_verify_paths()
-    candidates = [paths.cafile, *(f"{paths.capath}/{name}" for name in _BUNDLES if paths.capath)]
-    return next((Path(one) for one in candidates if one is not None and Path(one).is_file()), None)
+    paths = ssl.get_default_verify_paths()  # without files and folders that are not there
+    found = [Path(paths.cafile)] if paths.cafile else []
+    found += [Path(paths.capath, name) for name in _BUNDLES] if paths.capath else []
+    return next((one for one in found if one.is_file()), None)
 
 
 class GrpcUpstream:
@@ -237,7 +238,7 @@ def _refusal(error: grpc.aio.AioRpcError) -> Answer:
     """The answer for a status that is not OK, with the server's text.
 
     Raises:
-        UpstreamError, UpstreamTimeout, AnswerError: the server did not answer, or not in time, or too much.
+        UpstreamError, UpstreamTimeout, AnswerTooLarge: the server did not answer, or not in time, or too much.
     """
     code, details = error.code(), error.details() or ""
     if code is grpc.StatusCode.UNAVAILABLE:
