@@ -191,13 +191,13 @@ def test_a_thief_who_changes_ways_has_one_account(gateway):
     """The evidence of rows over HTTP and over gRPC is one; a row that comes both ways counts once."""
     served = gateway(RICH)
     with served.client(ALICE, accept=ACCEPT) as announced:
-        for number in range(40):
+        for number in range(10):
             announced.infer(infer_request([[2, number / 50]]))
             json_row(served, 2, number / 50)
             json_row(served, 2, number / 50 + 1)
     account = served.run(served.ledger.account(Caller("key:alice"), MODEL))
-    assert account.rows == 3 * 40
-    assert sum(account.evidence.counts) == 2 * 40
+    assert account.rows == 3 * 10
+    assert sum(account.evidence.counts) == 2 * 10
 
 
 @pytest.mark.parametrize("accept", [ACCEPT.replace("64MiB", "8MiB"), "argon2id; mode=sealed; memory=8MiB; receipts"])
@@ -273,7 +273,7 @@ def test_answers_that_json_cannot_hold_use_up_the_credit(gateway):
     """Each of them took the model's time, and gave the reservation back."""
     with GrpcModelServer(spoiled).serving() as server:
         served = gateway(POOR, upstream=server.address)
-        statuses = [json_row(served, 0, number % CLASSES).status_code for number in range(4 * CREDIT)]
+        statuses = [json_row(served, 0, number % CLASSES).status_code for number in range(2 * CREDIT)]
         assert set(statuses) == {502, 402}
         assert statuses[-1] == 402
         assert len(server.bodies) <= CREDIT
