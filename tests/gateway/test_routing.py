@@ -95,9 +95,12 @@ def test_an_error_after_the_head_of_the_response_is_raised_and_no_second_head_is
 
 
 def test_the_lifespan_completes_and_websockets_are_closed():
-    with TestClient(Routes(ROUTES, shown)) as client, pytest.raises(WebSocketDisconnect):
-        with client.websocket_connect("/hello/you"):
-            raise AssertionError
+    with (
+        TestClient(Routes(ROUTES, shown)) as client,
+        pytest.raises(WebSocketDisconnect),
+        client.websocket_connect("/hello/you"),
+    ):
+        raise AssertionError
 
 
 def test_headers_are_those_of_starlette_whatever_their_case_and_number():
