@@ -74,6 +74,7 @@ def test_a_hundred_steps_of_one_turn_are_one_group_and_add_up(store, stores, mon
     async def go():
         async with open_ledger(stores[store]) as ledger:
             await ledger.charge(ALICE, make_charge(0))
+            await ledger.settle(BOB, (), Reservation(0.0, 1.0), NOW)  # a standing of this day, which is not swept
             with counted_exchanges(monkeypatch, ledger, store) as sizes:
                 receipts = [Receipt(bytes([number] * 16), NOW + 9.0, rows=1) for number in range(20)]
                 results = await asyncio.gather(
@@ -189,7 +190,7 @@ def test_steps_wait_for_a_connection_no_longer_than_their_time(store, stores, re
                 with pytest.raises(LedgerError, match="takes too long"):
                     await charge
         ledger._server._groups.timeout = 60.0
-        assert (await ledger.charge(ALICE, make_charge(3))).rows in (2, 3, 4)
+        assert (await ledger.charge(ALICE, make_charge(3))).rows in (2, 3)  # the second was never sent
         await ledger.close()
 
     asyncio.run(go())

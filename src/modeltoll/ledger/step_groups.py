@@ -126,6 +126,7 @@ class StepGroups(Generic[C]):
 
     def _make_groups(self) -> None:
         self._due = False
+        self._waiting = [step for step in self._waiting if not _took_too_long(step)]
         while self._waiting and len(self._groups) < self._connections:
             group, self._waiting = self._waiting[:_LARGEST_GROUP], self._waiting[_LARGEST_GROUP:]
             task = asyncio.get_running_loop().create_task(self._run_group(group))
@@ -185,8 +186,7 @@ class StepGroups(Generic[C]):
 
     def _may_repeat(self, step: _Step[C], error: Exception) -> bool:
         """Whether the step was not executed, or may be executed twice; and there is time for it."""
-        took_too_long = step.result.done() and not step.result.cancelled()
-        if took_too_long or step.repetitions == len(PAUSES):
+        if _took_too_long(step) or step.repetitions == len(PAUSES):
             return False
         return self._server.was_refused(error) or (step.repeatable and self._server.is_lost(error))
 
@@ -201,3 +201,8 @@ class StepGroups(Generic[C]):
             raised = error if isinstance(error, LedgerError) else self._server.public_error(error)
             raised.__cause__ = error if raised is not error else error.__cause__
             step.result.set_exception(raised)
+
+
+def _took_too_long(step: _Step[Any]) -> bool:
+    """Whether the step has failed already, for its time is over. A caller who hangs up does not stop a step."""
+    return step.result.done() and not step.result.cancelled()
