@@ -19,7 +19,7 @@ from modeltoll.gateway.protocols.protocol import JSON
 from modeltoll.gateway.threads import LARGE_BYTES, off_loop
 from modeltoll.gateway.upstream.answer_headers import passed_headers
 from modeltoll.gateway.upstream.deadline import seconds_left
-from modeltoll.gateway.upstream.upstream import NO_HEAD, converted, streamed_whole
+from modeltoll.gateway.upstream.upstream import NO_HEAD, convert_answer, streamed_whole
 from modeltoll.open_inference_messages import (
     CONTENT_TYPE,
     MODEL_INFER,
@@ -165,7 +165,7 @@ class GrpcUpstream:
         answer = await self._call(MODEL_INFER, message, head)
         if answer.content_type != CONTENT_TYPE:
             return answer
-        return replace(await converted(json_of_answer, answer, raw), headers=answer.headers)
+        return replace(await convert_answer(json_of_answer, answer, raw), headers=answer.headers)
 
     def stream(
         self, path: str, body: bytes, content_type: str = JSON, head: RequestHead = NO_HEAD

@@ -39,7 +39,7 @@ class HangUpUpstream(UpstreamWrapper):
 
     async def predict(self, path: str, body: bytes, content_type: str = JSON, head: RequestHead = NO_HEAD) -> Answer:
         """See ``Upstream.predict``."""
-        with _while_present():
+        with _CancelledByHangUp():
             return await self._upstream.predict(path, body, content_type, head)
 
     @asynccontextmanager
@@ -48,36 +48,36 @@ class HangUpUpstream(UpstreamWrapper):
     ) -> AsyncIterator[AnswerStream]:
         """See ``Upstream.stream``. A hang-up is raised by the iteration; leaving the context then ends the request."""
         async with AsyncExitStack() as opened:
-            with _while_present():
+            with _CancelledByHangUp():
                 answer = await opened.enter_async_context(self._upstream.stream(path, body, content_type, head))
-            yield replace(answer, chunks=_chunks_while_present(answer.chunks))
+            yield replace(answer, chunks=_chunks_until_hang_up(answer.chunks))
 
     async def fetch(self, path: str, head: RequestHead = NO_HEAD) -> Answer:
         """See ``Upstream.fetch``."""
-        with _while_present():
+        with _CancelledByHangUp():
             return await self._upstream.fetch(path, head)
 
 
-async def _chunks_while_present(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _chunks_until_hang_up(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     while True:
-        with _while_present():
+        with _CancelledByHangUp():
             chunk = await anext(chunks, b"")  # none of them is empty
         if not chunk:
             return
         yield chunk
 
 
-class _while_present:  # noqa: N801  a context manager, as ``contextlib.suppress``
+class _CancelledByHangUp:
     """While the block lasts, a hang-up of the caller cancels it. The block raises ``CallerGone`` then.
 
-    As ``asyncio.timeout``, without a task of its own for what is awaited in the block.
+    It works as ``asyncio.timeout`` does, and makes no task for what is awaited in the block.
     """
 
     def __init__(self) -> None:
         self._gone = _gone.get(None)
         self._task: asyncio.Task[object] | None = None  # that of the block, while it lasts
-        self._cancelling = 0  # cancellations of the task from elsewhere
-        self._has_left = False
+        self._cancelling = 0  # other cancellations of the task that were asked for before the block
+        self._has_hung_up = False
 
     def __enter__(self) -> None:
         if self._gone is None:
@@ -94,10 +94,10 @@ class _while_present:  # noqa: N801  a context manager, as ``contextlib.suppress
         if task is None or self._gone is None:
             return
         self._gone.remove_done_callback(self._cancel)
-        if self._has_left and task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+        if self._has_hung_up and task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
             raise CallerGone("the caller has gone") from None
 
     def _cancel(self, _: object) -> None:
         if self._task is not None:
-            self._has_left = True
+            self._has_hung_up = True
             self._task.cancel()

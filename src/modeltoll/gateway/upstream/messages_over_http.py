@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from modeltoll.gateway.protocols.oip_conversions import json_of_request, message_of_answer
 from modeltoll.gateway.protocols.protocol import JSON
 from modeltoll.gateway.threads import LARGE_BYTES, off_loop
-from modeltoll.gateway.upstream.upstream import NO_HEAD, UpstreamWrapper, converted, streamed_whole
+from modeltoll.gateway.upstream.upstream import NO_HEAD, UpstreamWrapper, convert_answer, streamed_whole
 from modeltoll.open_inference_messages import CONTENT_TYPE
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class MessagesOverHttp(UpstreamWrapper):
         answer = await self._upstream.predict(path, written, written_type, head)
         if answer.status != _OK:
             return answer
-        return replace(answer, content_type=CONTENT_TYPE, body=await converted(message_of_answer, answer))
+        return replace(answer, content_type=CONTENT_TYPE, body=await convert_answer(message_of_answer, answer))
 
     def stream(
         self, path: str, body: bytes, content_type: str = JSON, head: RequestHead = NO_HEAD

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from contextlib import AbstractAsyncContextManager
 
-__all__ = ["NO_HEAD", "AnswerStream", "RequestHead", "Upstream", "UpstreamWrapper", "converted", "streamed_whole"]
+__all__ = ["NO_HEAD", "AnswerStream", "RequestHead", "Upstream", "UpstreamWrapper", "convert_answer", "streamed_whole"]
 
 T = TypeVar("T")
 
@@ -75,8 +75,8 @@ async def streamed_whole(answer: Awaitable[Answer]) -> AsyncIterator[AnswerStrea
     yield AnswerStream.of(await answer)
 
 
-async def converted(function: Callable[..., T], answer: Answer, *arguments: Any) -> T:
-    """``function(answer, *arguments)`` of an answer of success, in another thread where it is large.
+async def convert_answer(function: Callable[..., T], answer: Answer, *arguments: Any) -> T:
+    """What ``function(answer, *arguments)`` returns, for an answer of success; it is called in another thread where the answer is large.
 
     Raises:
         AnswerUnusable: the function raised ``AnswerError``. The model server has worked all the same.
