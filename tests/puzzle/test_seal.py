@@ -440,7 +440,7 @@ def test_a_token_is_valid_until_it_expires(rng):
 
 
 def test_keys_rotate_with_overlap(rng):
-    """An old token opens as long as its key is in the ring; new tokens are sealed by the first key."""
+    """An old token opens as long as its key is in the ring; new tokens are encrypted by the first key."""
     claim, _ = counter_claim(rng)
     before, during, after = KeyRing((OLD,)), KeyRing((NEW, OLD)), KeyRing((NEW,))
     old, new = encrypt_token(before, claim, rng), encrypt_token(during, claim, rng)

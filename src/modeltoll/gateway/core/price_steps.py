@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from modeltoll.gateway.core.fingerprints import keyed
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from modeltoll.gateway.callers.quotas import DailyQuotas
     from modeltoll.gateway.core.early_measurement import EarlyLeaks
     from modeltoll.gateway.core.ledger_steps import LedgerSteps
-    from modeltoll.gateway.core.request import GateRequest, GateRuntime
+    from modeltoll.gateway.core.request import GateConfig, GateRequest, GateRuntime
     from modeltoll.gateway.core.settlement import Settlement
     from modeltoll.gateway.core.unmeasured import Unmeasured
     from modeltoll.gateway.core.upstream_steps import Answered
@@ -30,6 +30,29 @@ if TYPE_CHECKING:
     from modeltoll.toll_records import Toll
 
 __all__ = ["PriceSteps"]
+
+
+@dataclass(frozen=True, slots=True)
+class _PaddedAnswer:
+    """An answer as it is released, with its ``answer_bound`` and its ``dither``."""
+
+    answer: Answer
+    bound: int | None
+    dither: float
+
+
+@dataclass(frozen=True, slots=True)
+class _OwedWork:
+    """The work of an answer.
+
+    ``unit_seconds``: of the tariff that priced it. ``admission``: what is reserved for it. ``in_ledger``: whether the ledger
+    has answered so far.
+    """
+
+    work: Work
+    unit_seconds: float
+    admission: Admission
+    in_ledger: bool
 
 
 class PriceSteps:
@@ -51,8 +74,12 @@ class PriceSteps:
         self._unmeasured = unmeasured
 
     @property
+    def _config(self) -> GateConfig:
+        return self._steps.config
+
+    @property
     def _model(self) -> str:
-        return self._steps.config.served_model.service.model
+        return self._config.served_model.service.model
 
     async def price(
         self,
@@ -87,15 +114,14 @@ class PriceSteps:
         self._monitor(parsed, measured, account, verdict)
         if not request.whole_price:
             in_ledger = await self._spend_quota(request.caller, work) and in_ledger
-        padding = answer_bound(parsed, measured.evidence, offset := self._dither(parsed)), offset
-        priced_work = work, admission, in_ledger
-        toll, mode, adjustment = await self._toll(request, tariff, (answer, padding), priced_work)
+        offset = self._dither(parsed)
+        padded = _PaddedAnswer(answer, answer_bound(parsed, measured.evidence, offset), offset)
+        owed = _OwedWork(work, tariff.unit_seconds, admission, in_ledger)
+        toll, mode, adjustment = await self._toll(request, padded, owed)
         if request.whole_price and toll is None:  # else the request comes again
             in_ledger = await self._spend_quota(request.caller, work) and in_ledger
         work = with_new_account(work, request.payment)
-        entry = measured.log_entry(
-            self._model, work, mode, self._runtime.clock(), clean=self._steps.config.mode == SHADOW
-        )
+        entry = measured.log_entry(self._model, work, mode, self._runtime.clock(), clean=self._config.mode == SHADOW)
         in_ledger = in_ledger and await self._steps.bill(request.caller, entry, adjustment, verdict.updates)
         return GateResult(
             work, mode, answer=None if toll else answer, toll=toll, in_ledger=in_ledger, headers=answer.headers
@@ -106,61 +132,56 @@ class PriceSteps:
         return await self._steps.with_quota(self._quotas.spend, caller, work.rows, asked)
 
     async def _toll(
-        self,
-        request: GateRequest,
-        tariff: Tariff,
-        padded: tuple[Answer, tuple[int | None, float]],
-        priced_work: tuple[Work, Admission, bool],
+        self, request: GateRequest, padded: _PaddedAnswer, owed: _OwedWork
     ) -> tuple[Toll | None, str, Adjustment | None]:
-        """The toll of an answer, None where none is due; the mode; and what changes in the caller's standing.
-
-        ``padded``: the answer, its ``answer_bound`` and its ``dither``. ``priced_work``: the work, what is reserved, and whether the ledger answers.
-        """
-        (work, admission, in_ledger), caller = priced_work, request.caller
+        """The toll of an answer, None where none is due; the mode; and what changes in the caller's standing."""
+        caller, work = request.caller, owed.work
         mode = self._mode_without_toll(caller, work)
         if mode in (EXEMPT, SHADOW):
             return None, mode, None
         rows = work.rows - (request.payment.rows if request.payment else 0)  # those are settled already
-        priced = self._settlement.price(caller, admission, work.seconds, rows, tariff.unit_seconds)
-        priced = priced if in_ledger else priced.unbilled()
+        priced = self._settlement.price(caller, owed.admission, work.seconds, rows, owed.unit_seconds)
+        priced = priced if owed.in_ledger else priced.unbilled()
         if priced.receipt is None:
             return None, mode or PREPAID, priced.adjustment
         asked = work if priced.asked == work.seconds else replace(work, seconds=priced.asked)
         if request.whole_price:
-            payment = self._settlement.whole_price(priced, admission, in_ledger=in_ledger)
+            payment = self._settlement.whole_price(priced, owed.admission, in_ledger=owed.in_ledger)
             toll = await self.admission_toll(request, asked, payment)
             return toll, toll.mode, priced.adjustment
-        (answer, padding), opaque = padded, self._settlement.encrypted(caller, priced.receipt)
-        content = TollContent(answer, priced.receipt, opaque, *padding, self._runtime.max_answer)
-        toll = await answer_toll(self._runtime, self._steps.config.selector, request, content, asked)
+        encrypted = self._settlement.encrypt(caller, priced.receipt)
+        content = TollContent(
+            padded.answer, priced.receipt, encrypted, padded.bound, padded.dither, self._runtime.max_answer
+        )
+        toll = await answer_toll(self._runtime, self._config.selector, request, content, asked)
         return toll, toll.mode, priced.adjustment
 
     async def admission_toll(self, request: GateRequest, work: Work, payment: Receipt) -> Toll:
         """A toll for the admission of a request; ``payment``: what it counts for."""
-        selector = self._steps.config.selector
+        selector = self._config.selector
         return await admission_toll(self._runtime, selector, request, self._model, work, payment)
 
     async def with_least_toll(self, request: GateRequest, result: GateResult) -> GateResult:
         """A result without a toll, with its answer in a toll of the least work, whose receipt counts for nothing."""
         assert result.answer is not None  # a result without a toll has an answer
         receipt = self._settlement.nothing_owed()
-        opaque = self._settlement.encrypted(request.caller, receipt)
-        content = TollContent(result.answer, receipt, opaque, None, 0.0, self._runtime.max_answer)
+        encrypted = self._settlement.encrypt(request.caller, receipt)
+        content = TollContent(result.answer, receipt, encrypted, None, 0.0, self._runtime.max_answer)
         least = replace(result.work, seconds=0.0)
-        toll = await answer_toll(self._runtime, self._steps.config.selector, request, content, least)
+        toll = await answer_toll(self._runtime, self._config.selector, request, content, least)
         return replace(result, answer=None, toll=toll)
 
     def _dither(self, parsed: ParsedRequest) -> float:
         return dither(self._ledger.derived_key("padding"), parsed.fingerprints)
 
     def _measure(self, tariff: Tariff, parsed: ParsedRequest, answered: tuple[Answered, EarlyLeaks]) -> MeasuredAnswer:
-        model, (answer, early) = self._steps.config.served_model, answered
+        model, (answer, early) = self._config.served_model, answered
         if answer.fault is not None:
             raise answer.fault
         evidence = model.evidence(parsed, answer.measured)
         leaks = model.leaks_of(evidence, early)
         measured = MeasuredAnswer(evidence, early, leaks, tariff.assess(leaks, self._runtime.generator))
-        return measured.with_clean(model) if self._steps.config.mode == SHADOW else measured
+        return measured.with_clean(model) if self._config.mode == SHADOW else measured
 
     async def _charge(
         self, request: GateRequest, parsed: ParsedRequest, measured: MeasuredAnswer
@@ -168,29 +189,28 @@ class PriceSteps:
         """Charge the caller's account. Returns the account, and False where the ledger does not answer."""
         read = (request.path, request.head.query, request.head.read_headers)
         fingerprints = keyed(self._ledger.derived_key("fingerprints"), read, parsed.fingerprints)
-        charge = measured.charge(self._model, self._steps.config.tariff, fingerprints, self._runtime.clock())
+        charge = measured.charge(self._model, self._config.tariff, fingerprints, self._runtime.clock())
         return await self._steps.charge(request.caller, charge)
 
     async def _work(self, tariff: Tariff, measured: MeasuredAnswer, account: Account, verdict: Verdict) -> Work:
         """The work. A suspected caller's rows are measured once more, by the measures that were fitted without kinds."""
-        model = self._steps.config.served_model
+        model = self._config.served_model
         if verdict.suspected and measured.clean is None and model.clean_measures:
             measured = await off_loop(True, measured.with_clean, model)
         return tariff.work(measured.assessment, account, verdict, measured.clean_values(model))
 
     def _monitor(self, parsed: ParsedRequest, measured: MeasuredAnswer, account: Account, verdict: Verdict) -> None:
-        if self._steps.config.drift_monitor is not None:
-            self._steps.config.drift_monitor.record(account.caller, parsed.fingerprints, measured.assessment)
-        if self._steps.config.suspect_monitor is not None:
-            settled = (
-                account.rows if self._steps.config.mode == SHADOW else account.settled_rows
-            )  # nothing is settled there
-            self._steps.config.suspect_monitor.record(account, verdict, settled)
+        if self._config.drift_monitor is not None:
+            self._config.drift_monitor.record(account.caller, parsed.fingerprints, measured.assessment)
+        if self._config.suspect_monitor is not None:
+            # In shadow mode nothing is settled.
+            settled = account.rows if self._config.mode == SHADOW else account.settled_rows
+            self._config.suspect_monitor.record(account, verdict, settled)
 
     def _mode_without_toll(self, caller: Caller, work: Work) -> str | None:
         """The mode of an answer that goes out without a toll; None where a toll is due."""
         if caller.exempt:
             return EXEMPT
-        if self._steps.config.mode == SHADOW:
+        if self._config.mode == SHADOW:
             return SHADOW
         return None if work.seconds > 0 else FREE

@@ -57,7 +57,9 @@ class PuzzleSelector:
         return published_wait(seconds, self.disclose, self.blind_seconds) / 2
 
     def choose(self, work: Work, accept: wire.Accept, mode: str = "") -> tuple[Puzzle, str]:
-        """The puzzle and the mode for this work and this client. ``mode``: in place of the one that it accepts.
+        """The puzzle and the mode for this work and this client.
+
+        ``mode``: the mode to use where the model has it, instead of the one that the client asks for; empty: that one.
 
         The mean wait that is published decides whether a fast hash is offered. Callers under suspicion get a
         memory-hard puzzle, and so do all callers of a blind model.

@@ -108,7 +108,7 @@ class Settlement:
             min(tariff.new_account_seconds(caller), self._most_seconds),
             new_account_share(rows),
         )
-        counted = self._decrypted(caller, receipts)
+        counted = self._decrypt(caller, receipts)
         if payment is not None:
             counted = (payment, *counted)
         try:
@@ -126,7 +126,7 @@ class Settlement:
         """
         encrypted = [receipt for receipt in receipts if isinstance(receipt, bytes)]
         counted = [receipt for receipt in receipts if isinstance(receipt, Receipt)]
-        counted += self._decrypted(caller, encrypted)
+        counted += self._decrypt(caller, encrypted)
         if counted:
             await self._settle(caller, counted, None)
 
@@ -214,11 +214,11 @@ class Settlement:
         """The receipt of a toll that asks no work: it settles nothing."""
         return Receipt(self._identity(), self._runtime.clock() + RECEIPT_SECONDS, 0.0)
 
-    def encrypted(self, caller: Caller, receipt: Receipt) -> bytes:
+    def encrypt(self, caller: Caller, receipt: Receipt) -> bytes:
         """A receipt as the caller carries it."""
         return encrypt_receipt(self._key(), caller, receipt, self._runtime.rng)
 
-    def _decrypted(self, caller: Caller, encrypted: Sequence[bytes]) -> tuple[Receipt, ...]:
+    def _decrypt(self, caller: Caller, encrypted: Sequence[bytes]) -> tuple[Receipt, ...]:
         return decrypt_receipts(self._key(), caller, encrypted) if encrypted else ()
 
     def _key(self) -> bytes:

@@ -41,7 +41,7 @@ _TOKEN_HEAD_BYTES = 2048  # for what a token holds beside its answer, whose leng
 
 @dataclass(frozen=True, slots=True)
 class TollContent:
-    """What a toll for an answer holds: the answer, its receipt, and the receipt as the caller carries it.
+    """What a toll for an answer holds: the answer, its receipt, and the receipt encrypted, as the caller carries it.
 
     ``answer_bound`` is that of the request; ``dither``, in [0, 1), is fixed for what the model reads; ``max_answer`` is
     the size of the largest answer that the gateway takes from its upstream.
@@ -49,7 +49,7 @@ class TollContent:
 
     answer: Answer
     receipt: Receipt
-    opaque_receipt: bytes
+    encrypted_receipt: bytes
     answer_bound: int | None
     dither: float
     max_answer: int = MOST_BYTES
@@ -98,13 +98,13 @@ def _answer_toll(
     expected = expected_seconds(challenge, runtime.profile)
     if mode == wire.SEALED and solution is not None:
         associated = wire.canonical_challenge(challenge, mode)
-        head = _SEAL_HEAD_BYTES + len(content.answer.content_type) + len(content.opaque_receipt)
+        head = _SEAL_HEAD_BYTES + len(content.answer.content_type) + len(content.encrypted_receipt)
         sealed = seal.seal_answer(
             content.answer,
             solution,
             associated,
             runtime.rng,
-            receipt=content.opaque_receipt,
+            receipt=content.encrypted_receipt,
             length=head + content.length,
         )
         return Toll(mode, challenge, sealed, work.rows, expected, settles=True)
