@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
 from modeltoll.errors import ModeltollError, RouteRefused
-from modeltoll.gateway.public.routing import PublicRequest, Route, Routes
+from modeltoll.gateway.public.routing import PublicRequest, PublicRouter, Route
 
 
 class Broken(Exception):
@@ -53,7 +53,7 @@ def shown(request, error):
 
 @pytest.fixture
 def client():
-    return TestClient(Routes(ROUTES, shown), raise_server_exceptions=False)
+    return TestClient(PublicRouter(ROUTES, shown), raise_server_exceptions=False)
 
 
 def test_a_request_goes_to_the_first_route_of_its_path_and_method(client):
@@ -76,7 +76,7 @@ def test_an_error_of_the_gateway_is_answered_and_a_fault_is_raised_again_for_the
     assert client.post("/refuse").text == "ModeltollError"
     assert client.post("/fail").text == "Broken"
     with pytest.raises(Broken):
-        TestClient(Routes(ROUTES, shown)).post("/fail")
+        TestClient(PublicRouter(ROUTES, shown)).post("/fail")
 
 
 def test_an_error_after_the_head_of_the_response_is_raised_and_no_second_head_is_sent():
@@ -87,7 +87,7 @@ def test_an_error_after_the_head_of_the_response_is_raised_and_no_second_head_is
 
     async def run():
         scope = {"type": "http", "method": "POST", "path": "/late", "headers": []}
-        await Routes(ROUTES, shown)(scope, None, send)
+        await PublicRouter(ROUTES, shown)(scope, None, send)
 
     with pytest.raises(ModeltollError, match="too late"):
         asyncio.run(run())
@@ -95,7 +95,7 @@ def test_an_error_after_the_head_of_the_response_is_raised_and_no_second_head_is
 
 
 def test_the_lifespan_completes_and_websockets_are_closed():
-    with TestClient(Routes(ROUTES, shown)) as client:
+    with TestClient(PublicRouter(ROUTES, shown)) as client:
         connecting = client.websocket_connect("/hello/you")
         with pytest.raises(WebSocketDisconnect):
             connecting.__enter__()

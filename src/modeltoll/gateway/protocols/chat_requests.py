@@ -108,7 +108,7 @@ _LOGPROB_BYTES = 160  # of one log-probability in an answer, with its token
 class ChatNote:
     """What is needed of a request to read its answer: ``names`` of its functions, and the longest ``stop`` in bytes.
 
-    ``ends``: whether it chooses what ends a completion.
+    ``ends``: whether the request chooses what ends a completion, see ``chooses_end``.
     """
 
     names: frozenset[str] = frozenset()

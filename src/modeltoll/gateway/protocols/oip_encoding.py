@@ -35,6 +35,9 @@ def encode_numbers(inputs: Floats, metadata: bytes, service: ServiceDescription)
     """The input tensors, named, shaped and typed as the model's metadata says; the declared output is asked for.
 
     The rows of several tensors are split as the service declares its inputs.
+
+    Raises:
+        AnswerError: the metadata are not of the protocol, or the model does not take the declared tensors of numbers.
     """
     described = _described(metadata)
     names = [declared.name for declared in service.inputs] or list(described)
@@ -55,7 +58,11 @@ def encode_numbers(inputs: Floats, metadata: bytes, service: ServiceDescription)
 def encode_values(
     columns: tuple[str, ...], rows: list[list[Any]], metadata: bytes, service: ServiceDescription
 ) -> bytes:
-    """One tensor for each named column, typed as the metadata says; values without names are those of the one tensor."""
+    """One tensor for each named column, typed as the metadata says; values without names are those of the one tensor.
+
+    Raises:
+        AnswerError: the metadata are not of the protocol, or the columns are not exactly the model's inputs.
+    """
     described = _described(metadata)
     rows = rows if service.batched else rows[:1]
     if len(described) == 1 and not set(columns) & described.keys():

@@ -52,11 +52,11 @@ def token_table(tokens: list[Any]) -> tuple[Floats, int]:
 
 
 def with_end(table: Floats, tokens: list[Any], shown: Iterable[str], *, chosen: bool) -> Floats:
-    """The table of a completion that ended by itself, with one more token for its end where that may tell something.
+    """The table of a completion that ended by itself, with one more token for its end where the end may tell something.
 
-    A server that leaves out the stop that ended a completion shows all the same that it came there: one bit at most, which
-    is counted in full. It is counted where the caller has ``chosen`` what ends a completion, and where a completion has no
-    token at all; not where the last token is no part of what is shown, so that it is the end.
+    A server that leaves out the stop that ended a completion shows all the same that the stop came there. That is one bit at
+    most, and it is counted in full. It is counted where the caller has ``chosen`` what ends a completion, and where a
+    completion has no token at all. It is not counted where the last token is no part of what is shown: that token is the end.
 
     Args:
         table, tokens: as in ``token_table``.

@@ -44,7 +44,7 @@ from modeltoll.gateway.public.prefix import BelowPrefix
 from modeltoll.gateway.public.request_head import head_of, trace_headers
 from modeltoll.gateway.public.request_notes import note_error
 from modeltoll.gateway.public.responses import unchanged_response
-from modeltoll.gateway.public.routing import Route, Routes
+from modeltoll.gateway.public.routing import PublicRouter, Route
 from modeltoll.gateway.settings.body_limits import SETTLEMENT_BYTES
 from modeltoll.gateway.threads import off_loop_by_size
 
@@ -244,7 +244,7 @@ def _routes(handlers: _Handlers, gates: Iterable[Gate]) -> Iterator[Route]:
 def application(components: AppComponents) -> ASGIApp:
     """The public application."""
     handlers, policy = _Handlers(components), components.ingress
-    app: ASGIApp = Routes(list(_routes(handlers, components.gates.values())), handlers.error_response)
+    app: ASGIApp = PublicRouter(list(_routes(handlers, components.gates.values())), handlers.error_response)
     if policy.root_path:
         app = BelowPrefix(app, policy.root_path)
     return PageAccess(app, CorsPolicy(policy.cors_origins, policy.cors_headers, policy.cors_max_age))

@@ -1,7 +1,7 @@
 """Routes requests to their handlers, and turns errors into responses, without the layers of a framework.
 
-Starlette's requests and responses are used, and its patterns of paths. Its application passes each request, and each message of
-its response, through three layers more, which took a tenth of the gateway's time.
+Starlette's requests and responses are used, and its patterns of paths. Its application is not: it passes each request, and each
+message of its response, through three further layers, which take time on every request.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from starlette.types import Message, Receive, Scope, Send
 
-__all__ = ["ErrorHandler", "Handler", "PublicRequest", "Route", "Routes"]
+__all__ = ["ErrorHandler", "Handler", "PublicRequest", "PublicRouter", "Route"]
 
 Handler: TypeAlias = Callable[[Request, "Send"], Awaitable[Response | None]]
 ErrorHandler: TypeAlias = Callable[[Request, Exception], Response]
@@ -33,7 +33,7 @@ _UNKNOWN = "this route is not served here"
 
 
 class _IndexedHeaders(Headers):
-    """Headers that are decoded once; each of some twenty look-ups of a request would go through all of them."""
+    """Headers that are decoded once. Starlette's go through all headers at each look-up, of which a request has some twenty."""
 
     def __init__(self, scope: Scope) -> None:
         super().__init__(scope=scope)
@@ -56,7 +56,7 @@ class PublicRequest(Request):
 
     @cached_property
     def headers(self) -> Headers:
-        """The headers."""
+        """The headers, as ``Request.headers``."""
         return _IndexedHeaders(self.scope)
 
 
@@ -73,21 +73,21 @@ class Route:
 
     @property
     def pattern(self) -> re.Pattern[str]:
-        """What matches the paths."""
+        """The regular expression that matches the paths."""
         return compile_path(self.template)[0]
 
 
-class Routes:
-    """The application of some routes, of which the first that matches is taken. Any other request is refused.
+class PublicRouter:
+    """An ASGI application that hands each request to the first of its routes that matches. Any other request is refused.
 
-    ``on_error`` makes the response to an error. An error that is a fault of the gateway is raised again after it, for the server's
-    log.
+    ``on_error`` makes the response to an error. An error that is a fault of the gateway is raised again after the response, for
+    the server's log.
     """
 
     def __init__(self, routes: Sequence[Route], on_error: ErrorHandler) -> None:
         self._routes = [(route.method, route.pattern, route.handler) for route in routes]
         self._on_error = on_error
-        self._others = Router()  # for what is no HTTP: it completes the lifespan, and closes WebSockets
+        self._others = Router()  # for what is no HTTP: Starlette's router completes the lifespan, and closes WebSockets
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
