@@ -72,14 +72,14 @@ def counted(state: EvidenceState, cells: Iterable[int]) -> EvidenceState:
             numbers = (*numbers[:restart], numbers[restart] + 1, *numbers[restart + 1 :])
             blocks[restart] = (0,) * len(counts)
     return EvidenceState(
-        counts,
-        tuple(blocks),
-        numbers,
-        finished,
-        state.since,
-        state.finished_log,
-        state.log_evidence,
-        state.carried_log,
+        counts=counts,
+        blocks=tuple(blocks),
+        numbers=numbers,
+        finished=finished,
+        since=state.since,
+        finished_log=state.finished_log,
+        log_evidence=state.log_evidence,
+        carried_log=state.carried_log,
     )
 
 

@@ -171,7 +171,7 @@ class PostgresLedger:
                 array_literal([kind(getattr(receipt, name)) for receipt in usable])
                 for name, kind in _RECEIPT_COLUMNS.items()
             ),
-            *(map(float, settlement_math.RESERVATION_NUMBERS(reservation)) if reservation is not None else (None,) * 4),
+            *(map(float, settlement_math.reservation_numbers(reservation)) if reservation is not None else (None,) * 4),
         )
         (found,) = await self._server.fetch(_SETTLE, values, repeatable=reservation is None)
         return Admission(*found)

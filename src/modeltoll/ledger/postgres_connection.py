@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import select
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -22,10 +23,7 @@ if TYPE_CHECKING:
     from psycopg import AsyncConnection, abc
     from psycopg.pq.abc import PGconn, PGresult
 
-__all__ = ["PostgresConnection", "Statement", "encoded"]
-
-# A query, in which %s marks each value, and the values as ``encoded`` gives them.
-Statement = tuple[str, list[bytes | None], list[Format]]
+__all__ = ["PostgresConnection", "Statement"]
 
 _BINARY, _TEXT = Format.BINARY, Format.TEXT
 _FAILED = (ExecStatus.FATAL_ERROR, ExecStatus.BAD_RESPONSE)
@@ -37,25 +35,34 @@ def _numbered(query: str) -> str:
     return first + "".join(f"${number}{part}" for number, part in enumerate(rest, start=1))
 
 
-def encoded(query: str, values: Iterable[bytes | float | str | None]) -> Statement:
-    """A statement. Numbers and texts are sent as texts, whose types the query says, or PostgreSQL infers.
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A query, in which ``%s`` marks each value, and its values as libpq sends them, with the format of each."""
 
-    Raises:
-        ValueError: a text is not Unicode text, or has a NUL, which PostgreSQL cannot store.
-    """
-    data: list[bytes | None] = []
-    formats: list[Format] = []
-    for value in values:
-        if value is None or isinstance(value, bytes):
-            data.append(value)
-            formats.append(_BINARY)
-            continue
-        text = value if isinstance(value, str) else str(value)
-        if "\0" in text:  # libpq would send what is before it
-            raise ValueError("a charge or a log entry has a text that the ledger cannot store")
-        data.append(text.encode())
-        formats.append(_TEXT)
-    return query, data, formats
+    query: str
+    values: list[bytes | None]
+    formats: list[Format]
+
+    @classmethod
+    def of(cls, query: str, values: Iterable[bytes | float | str | None]) -> Statement:
+        """A statement of Python's values. Numbers and texts are sent as texts, whose types the query says, or PostgreSQL infers.
+
+        Raises:
+            ValueError: a text is not Unicode text, or has a NUL, which PostgreSQL cannot store.
+        """
+        data: list[bytes | None] = []
+        formats: list[Format] = []
+        for value in values:
+            if value is None or isinstance(value, bytes):
+                data.append(value)
+                formats.append(_BINARY)
+                continue
+            text = value if isinstance(value, str) else str(value)
+            if "\0" in text:  # libpq would send what is before it
+                raise ValueError("a charge or a log entry has a text that the ledger cannot store")
+            data.append(text.encode())
+            formats.append(_TEXT)
+        return cls(query, data, formats)
 
 
 class _Replies:
@@ -70,7 +77,7 @@ class _Replies:
         self.outcomes: list[list[tuple[Any, ...]] | psycopg.Error] = []
 
     def read(self) -> None:
-        """Read what the server has sent so far; called when the socket is readable."""
+        """Read what the server has sent so far. Called when the socket is readable."""
         try:
             self._pgconn.consume_input()
             while not (self._done.done() or self._pgconn.is_busy()):
@@ -85,11 +92,11 @@ class _Replies:
             self._done.set_result(None)
 
     def write(self) -> None:
-        """Send what the socket did not take before; called when it is writable."""
+        """Send what the socket did not take before. Called when the socket is writable."""
         try:
             if self._pgconn.flush() == 0:
                 asyncio.get_running_loop().remove_writer(self._pgconn.socket)
-        except psycopg.Error:  # reading says what it is
+        except psycopg.Error:  # ``read`` raises the same, and makes it the outcome
             asyncio.get_running_loop().remove_writer(self._pgconn.socket)
 
     def _add(self, result: PGresult) -> None:
@@ -141,12 +148,12 @@ class PostgresConnection:
         return replies.outcomes
 
     def _send(self, statements: Sequence[Statement]) -> None:
-        for query, values, formats in statements:
-            name = self._names.get(query)
+        for statement in statements:
+            name = self._names.get(statement.query)
             if name is None:
-                name = self._names[query] = b"modeltoll_%d" % len(self._names)
-                self._pgconn.send_prepare(name, _numbered(query).encode())
-            self._pgconn.send_query_prepared(name, values, formats, _BINARY)
+                name = self._names[statement.query] = b"modeltoll_%d" % len(self._names)
+                self._pgconn.send_prepare(name, _numbered(statement.query).encode())
+            self._pgconn.send_query_prepared(name, statement.values, statement.formats, _BINARY)
             self._pgconn.pipeline_sync()
 
     async def is_usable(self) -> bool:

@@ -20,7 +20,7 @@ import psycopg
 from psycopg import AsyncConnection
 
 from modeltoll.errors import LedgerError
-from modeltoll.ledger.postgres_connection import PostgresConnection, Statement, encoded
+from modeltoll.ledger.postgres_connection import PostgresConnection, Statement
 from modeltoll.ledger.postgres_errors import (
     MESSAGES,
     READ_ONLY,
@@ -96,7 +96,7 @@ class PostgresPool:
             LedgerError: the server does not answer in time, or refuses; the statement may or may not have been executed.
             ValueError: PostgreSQL cannot store a value.
         """
-        rows: list[tuple[Any, ...]] = await self._groups.run(encoded(query, values), repeatable=repeatable)
+        rows: list[tuple[Any, ...]] = await self._groups.run(Statement.of(query, values), repeatable=repeatable)
         return rows
 
     async def connect(self) -> PostgresConnection:

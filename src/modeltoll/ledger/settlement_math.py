@@ -20,17 +20,16 @@ if TYPE_CHECKING:
     from modeltoll.settlement_records import Adjustment, Receipt, Reservation
 
 __all__ = [
-    "RESERVATION_NUMBERS",
     "adjust",
     "check_adjustment",
     "check_settlement",
     "receipt_key",
+    "reservation_numbers",
     "settle",
     "unexpired",
 ]
 
-RESERVATION_NUMBERS = attrgetter("seconds", "credit", "new_account", "new_account_share")
-_RECEIPT_NUMBERS = attrgetter("expires", "unsettled", "rows", "prepaid", "new_account")
+_receipt_numbers = attrgetter("expires", "unsettled", "rows", "prepaid", "new_account")
 _LARGEST, _SMALLEST = 1e15, 1e-100  # of a number that is not 0: no product of two of them overflows or underflows
 _MAX_ROWS = 2**31  # of a receipt
 _DAY = 86_400.0  # seconds in which one credit drains
@@ -50,9 +49,9 @@ def check_settlement(caller: Caller, receipts: Sequence[Receipt], reservation: R
     identities = {receipt.identity for receipt in receipts}
     if len(identities) < len(receipts) or any(len(identity) != RECEIPT_BYTES for identity in identities):
         raise ValueError(f"receipts need different identities of {RECEIPT_BYTES} bytes")
-    numbers: list[float] = [number for receipt in receipts for number in _RECEIPT_NUMBERS(receipt)]
+    numbers: list[float] = [number for receipt in receipts for number in _receipt_numbers(receipt)]
     if reservation is not None:
-        numbers += RESERVATION_NUMBERS(reservation)
+        numbers += reservation_numbers(reservation)
     usual = [number for number in numbers if number == 0.0 or _SMALLEST <= number <= _LARGEST]
     if len(usual) < len(numbers) or any(receipt.rows >= _MAX_ROWS for receipt in receipts):
         raise ValueError("the numbers of receipts and reservations must be finite, not negative, and of a usual size")
@@ -67,6 +66,11 @@ def check_adjustment(caller: Caller, adjustment: Adjustment) -> None:
     check_names(caller, "standing")
     if not (abs(adjustment.unsettled) <= _LARGEST and abs(adjustment.prepaid) <= _LARGEST):
         raise ValueError("the numbers of an adjustment must be finite, and of a usual size")
+
+
+def reservation_numbers(reservation: Reservation) -> tuple[float, float, float, float]:
+    """The seconds, the credit, the new-account toll and its share: the arguments of a ledger's scripts, in their order."""
+    return reservation.seconds, reservation.credit, reservation.new_account, reservation.new_account_share
 
 
 def unexpired(receipts: Iterable[Receipt], at: float) -> list[Receipt]:
@@ -94,7 +98,13 @@ def settle(
         idle = max(0.0, at - standing.drained)
         unsettled = max(0.0, standing.unsettled - reservation.credit * (idle / _DAY))
         drained = max(at, standing.drained)
-        standing = Standing(unsettled, standing.prepaid, standing.new_account, standing.settled_rows, drained)
+        standing = Standing(
+            unsettled=unsettled,
+            prepaid=standing.prepaid,
+            new_account=standing.new_account,
+            settled_rows=standing.settled_rows,
+            drained=drained,
+        )
     paid_before = standing.new_account
     for receipt in fresh:
         standing = _counted(standing, receipt)
@@ -117,11 +127,11 @@ def settle(
         )
         return stored, refused
     after = Standing(
-        standing.unsettled + from_credit,
-        standing.prepaid - from_prepaid,
-        standing.new_account,
-        standing.settled_rows,
-        standing.drained,
+        unsettled=standing.unsettled + from_credit,
+        prepaid=standing.prepaid - from_prepaid,
+        new_account=standing.new_account,
+        settled_rows=standing.settled_rows,
+        drained=standing.drained,
     )
     return after, Admission(True, from_credit, from_prepaid, settled_rows=standing.settled_rows)
 
@@ -130,11 +140,11 @@ def adjust(before: Standing | None, adjustment: Adjustment) -> Standing:
     """The standing after a valid adjustment; neither unsettled nor prepaid work falls below zero."""
     standing = before or Standing()
     return Standing(
-        max(0.0, standing.unsettled + adjustment.unsettled),
-        max(0.0, standing.prepaid + adjustment.prepaid),
-        standing.new_account,
-        standing.settled_rows,
-        standing.drained,
+        unsettled=max(0.0, standing.unsettled + adjustment.unsettled),
+        prepaid=max(0.0, standing.prepaid + adjustment.prepaid),
+        new_account=standing.new_account,
+        settled_rows=standing.settled_rows,
+        drained=standing.drained,
     )
 
 

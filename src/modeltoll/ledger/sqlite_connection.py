@@ -165,7 +165,7 @@ class SqliteConnection:
             return
         steps, self._queue = self._queue, []
         try:
-            outcomes = self._outcomes([step.job for step in steps])
+            outcomes = self._run_jobs([step.job for step in steps])
             wal_is_large = self._wal_is_large()
         except LedgerError as error:
             outcomes, wal_is_large = [_Outcome(None, error)] * len(steps), False
@@ -183,9 +183,9 @@ class SqliteConnection:
         self._busy = True
         loop = asyncio.get_running_loop()
         outcome = self._thread.submit(self._run_patiently, [step.job for step in steps])
-        outcome.add_done_callback(lambda outcome: loop.call_soon_threadsafe(self._submitted, steps, outcome))
+        outcome.add_done_callback(lambda outcome: loop.call_soon_threadsafe(self._deliver_all, steps, outcome))
 
-    def _submitted(self, steps: list[_Step], outcome: Future[list[_Outcome]]) -> None:
+    def _deliver_all(self, steps: list[_Step], outcome: Future[list[_Outcome]]) -> None:
         """In the event loop: submit the jobs that came meanwhile, then deliver the outcomes of these."""
         self._busy = False
         if self._queue:
@@ -204,7 +204,7 @@ class SqliteConnection:
         else:
             step.result.set_exception(self._ledger_error(error) if isinstance(error, sqlite3.Error) else error)
 
-    def _outcomes(self, jobs: Sequence[Callable[[sqlite3.Connection], Any]]) -> list[_Outcome]:
+    def _run_jobs(self, jobs: Sequence[Callable[[sqlite3.Connection], Any]]) -> list[_Outcome]:
         """Run jobs in one transaction; if that fails, each in its own, unless another process is writing."""
         try:
             return [_Outcome(result) for result in self._run_transaction(jobs)]
@@ -212,7 +212,7 @@ class SqliteConnection:
             failed = _Outcome(None, error)
         if len(jobs) == 1 or failed.found_busy:
             return [failed] * len(jobs)
-        return [outcome for job in jobs for outcome in self._outcomes([job])]
+        return [outcome for job in jobs for outcome in self._run_jobs([job])]
 
     def _run_transaction(self, jobs: Sequence[Callable[[sqlite3.Connection], Any]]) -> list[Any]:
         connection = self._connection
@@ -242,12 +242,12 @@ class SqliteConnection:
             return job(connection)
 
     def _run_patiently(self, jobs: Sequence[Callable[[sqlite3.Connection], Any]]) -> list[_Outcome]:
-        """``_outcomes`` that waits for other processes, then a checkpoint if the write-ahead log is large."""
+        """``_run_jobs`` that waits for other processes, then a checkpoint if the write-ahead log is large."""
         connection = self._connection
         assert connection is not None
         connection.execute(f"PRAGMA busy_timeout = {round(1000 * self._patience)}")
         try:
-            outcomes = self._outcomes(jobs)
+            outcomes = self._run_jobs(jobs)
         finally:
             connection.execute("PRAGMA busy_timeout = 0")
         if self._wal_is_large():

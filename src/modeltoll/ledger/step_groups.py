@@ -1,4 +1,4 @@
-"""Send the steps of one turn of the event loop to a ledger's server as one group: one round trip for all of them.
+"""Sends the steps of one turn of the event loop to a ledger's server as one group: one round trip for all of them.
 
 Each step of a group has an outcome of its own; one that fails does not fail the others. While all connections wait for
 their groups, steps gather in the next group.
@@ -22,12 +22,12 @@ from modeltoll.ledger.failover import PAUSES
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["GRACE", "GroupConnection", "GroupServer", "StepGroups"]
+__all__ = ["GroupConnection", "GroupServer", "StepGroups"]
 
 C = TypeVar("C")  # what one step sends
 C_contra = TypeVar("C_contra", contravariant=True)
 
-GRACE = 1.0  # seconds for which a connection is waited for whose steps took too long, before it is closed
+_GRACE = 1.0  # seconds after the timeout of a group's steps at which its connection is closed
 _LARGEST_GROUP = 128  # steps
 
 
@@ -48,7 +48,7 @@ class GroupConnection(Protocol[C_contra]):
 
 
 class GroupServer(Protocol[C_contra]):
-    """What ``StepGroups`` needs to know of a kind of server."""
+    """What ``StepGroups`` needs of a kind of server: connections, and the meaning of its errors."""
 
     async def connect(self) -> GroupConnection[C_contra]:
         """A new connection."""
@@ -57,13 +57,13 @@ class GroupServer(Protocol[C_contra]):
         """Whether the server certainly has not executed the step, and the next attempt might succeed."""
 
     def is_no_primary(self, error: Exception) -> bool:
-        """Whether the name may lead to another server now."""
+        """Whether the server is no primary server, so that its name may lead to another one now."""
 
     def is_lost(self, error: Exception) -> bool:
         """Whether the connection broke; the step may or may not have been executed."""
 
     def public_error(self, error: Exception) -> Exception:
-        """The error as the ledger raises it. It is told ``TimeoutError`` of a step that takes too long."""
+        """The error as the ledger raises it. For a step that takes too long ``error`` is a ``TimeoutError``."""
 
 
 @dataclass(slots=True, eq=False)
@@ -139,7 +139,7 @@ class StepGroups(Generic[C]):
 
     async def _run_group(self, group: Sequence[_Step[C]]) -> None:
         try:
-            async with asyncio.timeout(self.timeout + GRACE):
+            async with asyncio.timeout(self.timeout + _GRACE):
                 outcomes = await self._exchange([step.command for step in group])
         except Exception as error:  # noqa: BLE001  it is the outcome of each step
             outcomes = [error] * len(group)

@@ -157,7 +157,7 @@ class ValkeyLedger:
         usable = settlement_math.unexpired(receipts, at)
         keys = [_RECEIPT.encode() + settlement_math.receipt_key(caller, receipt.identity) for receipt in usable]
         numbers: list[Argument] = [float(at), _UNTOUCHED]
-        numbers += ("",) * 4 if reservation is None else map(float, settlement_math.RESERVATION_NUMBERS(reservation))
+        numbers += ("",) * 4 if reservation is None else map(float, settlement_math.reservation_numbers(reservation))
         for receipt in usable:
             numbers += (
                 math.ceil(receipt.expires - at + RECEIPT_GRACE),

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
     from redis.asyncio.connection import AbstractConnection
 
-__all__ = ["CommandConnection", "Script", "packed"]
+__all__ = ["Argument", "CommandConnection", "Script", "encode_command"]
 
-Argument = bytes | float | str
+Argument = bytes | float | str  # of a command
 
 
-def packed(arguments: Iterable[Argument]) -> bytes:
+def encode_command(arguments: Iterable[Argument]) -> bytes:
     """A command in the Redis protocol (RESP). A float keeps all its digits."""
     parts = [b""]
     for argument in arguments:
@@ -38,7 +38,7 @@ def packed(arguments: Iterable[Argument]) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A script, which a server that knows it runs by its digest."""
+    """A Lua script. A server that has loaded it runs it by its digest."""
 
     text: bytes
     digest: bytes
@@ -51,24 +51,24 @@ class Script:
 
     def command(self, keys: Sequence[bytes | str], values: Iterable[Argument]) -> bytes:
         """The command that runs it."""
-        return packed((b"EVALSHA", self.digest, len(keys), *keys, *values))
+        return encode_command((b"EVALSHA", self.digest, len(keys), *keys, *values))
 
 
 class CommandConnection:
-    """A connection to a server. ``scripts``: those that it is taught where it does not know one."""
+    """A connection to a server. ``scripts``: all of them are loaded where the server lacks one that a command runs."""
 
     def __init__(self, connection: AbstractConnection, scripts: Iterable[Script]) -> None:
         self._connection = connection
         self._scripts = tuple(scripts)
 
     async def exchange(self, commands: Sequence[bytes]) -> list[Any]:
-        """See ``GroupConnection.exchange``. Scripts that the server does not know are taught it, and run."""
+        """See ``GroupConnection.exchange``. Where the server lacks a script, it is loaded and the command is sent again."""
         replies = await self._replies(commands)
-        unknown = [place for place, reply in enumerate(replies) if isinstance(reply, faults.NoScriptError)]
-        if unknown:
-            loads = [packed((b"SCRIPT", b"LOAD", script.text)) for script in self._scripts]
-            again = await self._replies([*loads, *(commands[place] for place in unknown)])
-            for place, reply in zip(unknown, again[len(loads) :], strict=True):
+        missing = [place for place, reply in enumerate(replies) if isinstance(reply, faults.NoScriptError)]
+        if missing:
+            loads = [encode_command((b"SCRIPT", b"LOAD", script.text)) for script in self._scripts]
+            again = await self._replies([*loads, *(commands[place] for place in missing)])
+            for place, reply in zip(missing, again[len(loads) :], strict=True):
                 replies[place] = reply
         return replies
 

@@ -17,7 +17,7 @@ from redis.backoff import NoBackoff
 
 from modeltoll.errors import LedgerError
 from modeltoll.ledger.step_groups import StepGroups
-from modeltoll.ledger.valkey_commands import CommandConnection, Script, packed
+from modeltoll.ledger.valkey_commands import CommandConnection, Script, encode_command
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -121,7 +121,7 @@ class ValkeyConnection:
 
     async def ask(self, *command: Argument) -> Any:
         """Run one command that only reads. Raises as ``run`` does."""
-        return await self._groups.run(packed(command), repeatable=True)
+        return await self._groups.run(encode_command(command), repeatable=True)
 
     async def connect(self) -> CommandConnection:
         """See ``GroupServer.connect``."""
