@@ -154,7 +154,7 @@ def encode_toll(toll: Toll, error: object, path: str) -> bytes:
     return f'{_HEAD},"error":{text},"toll":{members}}}'.encode("ascii")
 
 
-@lru_cache(maxsize=16)  # a serving protocol says the same in each toll
+@lru_cache(maxsize=16)  # the text is the same in each toll of a serving protocol
 def _quoted(text: str) -> str:
     return compact_json(text)
 

@@ -50,7 +50,7 @@ SECRET_BYTES = VALUE_BYTES - CHECK_BYTES
 MAX_EVALUATIONS = 2.0**48  # expected of one puzzle; published bounds stay exact in JSON, counters fit into 8 bytes
 COUNTERS = 2**64  # number of counters: they are 8 bytes
 DIGEST_NAMES = {SHA256: "sha256", HASHCASH: "sha256", HASHCASH_SHA1: "sha1"}  # the hash function of a puzzle
-_MOST_KEPT_KIB = 4 * 1024  # of a thread
+_MOST_KEPT_KIB = 4 * 1024  # of the evaluators that a thread keeps, together
 _AFTER_CHECK = b"\xff" * SECRET_BYTES  # the largest half of F(n) that is not published
 
 
@@ -77,10 +77,10 @@ def evaluator(memory_kib: int) -> Callable[[bytes, int], bytes]:
 
 
 def kept_evaluator(memory_kib: int) -> Callable[[bytes, int], bytes]:
-    """The same, for few evaluations at once.
+    """As ``evaluator``, for a few evaluations now and then.
 
-    Its memory, if it is below ``REUSED_KIB``, is kept for the next ones in this thread: to get it from the system again
-    takes as long as to evaluate F with it.
+    The memory, if it is below ``REUSED_KIB``, is kept for the next evaluations in this thread: to get it from the system
+    again takes as long as an evaluation.
     """
     if not 0 < memory_kib < REUSED_KIB:
         return evaluator(memory_kib)
@@ -93,7 +93,7 @@ def kept_evaluator(memory_kib: int) -> Callable[[bytes, int], bytes]:
 def argon2id(memory_kib: int, *, native: bool = True, paired: bool = True) -> Argon2id | NativeArgon2id:
     """Argon2id by the fastest native kernel, or by argon2-cffi, for many evaluations in one thread.
 
-    ``native``: False for argon2-cffi even where there are kernels. ``paired``: of ``NativeArgon2id``.
+    ``native``: False for argon2-cffi even where there are kernels. ``paired``: see ``NativeArgon2id``.
 
     Raises:
         argon2.exceptions.HashingError: the memory cannot be allocated.

@@ -87,7 +87,10 @@ class Puzzle(Protocol):
         """
 
     def making_seconds(self, work: Work) -> float:
-        """The most reference seconds that ``make`` takes for this work: a gateway makes quick ones at once, others in a thread."""
+        """The most reference seconds that ``make`` takes for this work.
+
+        A gateway calls ``make`` in its event loop where they are few, else in another thread.
+        """
 
     def make(self, work: Work, rng: random.Random) -> tuple[Challenge, Solution | None]:
         """A fresh puzzle whose expected work is ``work.seconds``, with its solution if the server knows it.

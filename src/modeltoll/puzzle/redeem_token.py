@@ -25,6 +25,7 @@ from modeltoll.puzzle.proof import DIGEST_BYTES, KEY_BYTES, digest_proof
 from modeltoll.records import Answer
 from modeltoll.settlement_records import Receipt
 from modeltoll.toll_records import Challenge, Part
+from modeltoll.wire_json import compact_json
 
 if TYPE_CHECKING:
     import random
@@ -39,7 +40,6 @@ _KEY_ID_BYTES = 4
 _HEAD_BYTES = 1 + _KEY_ID_BYTES
 _LENGTH_BYTES = 4  # of the head's length, big-endian
 _TOKEN_LABEL = b"modeltoll token v2"
-_compact = json.JSONEncoder(separators=(",", ":"))
 _SKEW_SECONDS = 60.0  # between the clocks of two gateways
 # One message for all reasons, so that a refusal tells a forger nothing.
 REFUSED = "the token is not valid here, or its puzzle is not solved"
@@ -186,7 +186,7 @@ def _pack(claim: RedeemClaim) -> bytes:
         receipt = claim.receipt
         numbers = receipt.expires, receipt.unsettled, receipt.rows, receipt.prepaid, receipt.new_account
         head["receipt"] = [receipt.identity.hex(), *numbers]
-    encoded = _compact.encode(head).encode()
+    encoded = compact_json(head).encode()
     return len(encoded).to_bytes(_LENGTH_BYTES, "big") + encoded + claim.answer.body
 
 

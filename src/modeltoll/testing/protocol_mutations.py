@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = [
     "UNKNOWN",
     "first_of_each",
+    "is_json",
     "json_mutation",
     "mutations",
     "reversed_members",
@@ -46,6 +47,15 @@ _VALUES = (
 def first_of_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object as a reader of JSON has it that keeps the first of two members of one name."""
     return dict(reversed(pairs))
+
+
+def is_json(body: bytes) -> bool:
+    """Whether a body is one JSON document, by a reader that is not strict."""
+    try:
+        json.loads(body)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def reversed_members(document: Any) -> Any:

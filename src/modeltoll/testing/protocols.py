@@ -12,8 +12,9 @@ import numpy as np
 
 from modeltoll.errors import AnswerError, RequestError
 from modeltoll.records import Answer
+from modeltoll.testing.protocol_mutated_bodies import FINGERPRINT_BYTES, check_mutated_answer, check_mutated_request
 from modeltoll.testing.protocol_mutations import (
-    first_of_each,
+    is_json,
     mutations,
     reversed_members,
     with_member_twice,
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["ProtocolTrial", "StreamTrial", "check_protocol"]
 
 _MAX_MESSAGE = 1000  # characters of an error message, at most
-_FINGERPRINT_BYTES = 32
 _ROUNDED = 2**53  # the first whole number that has the same float of 64 bits as the next one
 
 
@@ -95,9 +95,9 @@ def check_protocol(trial: ProtocolTrial) -> None:
     _check_whole_answer(trial, parsed, scores)
     _check_errors(protocol)
     for mutated in mutations(body, rng, trial.mutations):
-        _check_mutated_request(protocol, service, mutated)
+        check_mutated_request(protocol, service, mutated)
     for mutated in mutations(answer(scores).body, rng, trial.mutations):
-        _check_mutated_answer(trial, parsed, replace(answer(scores), body=mutated))
+        check_mutated_answer(trial, parsed, replace(answer(scores), body=mutated))
     if trial.streams is not None:
         check_streams(trial, trial.streams, rng)
 
@@ -132,7 +132,7 @@ def _check_request(trial: ProtocolTrial, parsed: ParsedRequest) -> None:
         assert np.array_equal(parsed.inputs, inputs), "the inputs were read as other numbers"
         reordered_inputs = np.vstack([inputs[::-1], inputs[:1]])
     assert len(fingerprints) == len(inputs), "the numbers of fingerprints and rows differ"
-    assert {len(one) for one in fingerprints} == {_FINGERPRINT_BYTES}, "a fingerprint is not 32 bytes long"
+    assert {len(one) for one in fingerprints} == {FINGERPRINT_BYTES}, "a fingerprint is not 32 bytes long"
     assert len(set(fingerprints)) == len(fingerprints), "different rows have the same fingerprint"
     if trial.one_row:
         return
@@ -163,7 +163,7 @@ def _check_same_request(trial: ProtocolTrial, parsed: ParsedRequest) -> None:
     """The order of members and of named inputs, and JSON's white space, change neither inputs nor fingerprints."""
     body = trial.encode_request(trial.inputs)
     bodies = [] if trial.reorder is None else [trial.reorder(trial.inputs)]
-    if _is_json(body):
+    if is_json(body):
         bodies += [
             json.dumps(reversed_members(json.loads(body))).encode(),
             json.dumps(json.loads(body), indent=2).encode(),
@@ -183,7 +183,7 @@ def _check_same_request(trial: ProtocolTrial, parsed: ParsedRequest) -> None:
 
 def _check_other_requests(trial: ProtocolTrial, body: bytes) -> None:
     """A member that is not known, or a second one of a name, is refused at every depth."""
-    if not _is_json(body) or not isinstance(json.loads(body), dict):
+    if not is_json(body) or not isinstance(json.loads(body), dict):
         return
     for changed in (*with_unknown_members(body, 1), *with_unknown_members(body, "a")):
         _refuses(trial, changed, "members that are not known")
@@ -207,7 +207,7 @@ def _check_whole_answer(trial: ProtocolTrial, parsed: ParsedRequest, scores: Flo
     answer = trial.answer(scores)
     if parsed.answer_bound is not None:
         assert len(answer.body) <= parsed.answer_bound, "the answer is longer than its bound"
-    if not _is_json(answer.body):
+    if not is_json(answer.body):
         return
     for value in (0.5, "a", [0.5]):
         for body in with_unknown_members(answer.body, value):
@@ -262,45 +262,3 @@ def _check_errors(protocol: ServingProtocol) -> None:
         assert protocol.error_text(Answer(400, "text/html", body)) == "", (
             "``error_text`` read a message from an invalid body"
         )
-
-
-def _check_mutated_request(protocol: ServingProtocol, service: ServiceDescription, body: bytes) -> None:
-    """A mutated request raises ``RequestError`` or is read to a valid parsed request."""
-    try:
-        parsed = protocol.read(body, service)
-    except RequestError:
-        return
-    assert 1 <= len(parsed.fingerprints) <= service.max_rows, "a parsed request without rows, or with too many"
-    assert {len(one) for one in parsed.fingerprints} == {_FINGERPRINT_BYTES}, "a fingerprint is not 32 bytes long"
-    if _is_json(body):
-        first = json.loads(body, object_pairs_hook=first_of_each)
-        ours, theirs = (json.dumps(one, sort_keys=True) for one in (first, json.loads(body)))  # NaN equals no NaN
-        assert ours == theirs, "a request was read that readers of JSON read differently"
-    if parsed.inputs is not None:
-        assert len(parsed.inputs) == len(parsed.fingerprints), "inputs and fingerprints differ in number"
-        assert not np.isinf(parsed.inputs).any(), "an input is infinite"
-
-
-def _check_mutated_answer(trial: ProtocolTrial, parsed: ParsedRequest, answer: Answer) -> None:
-    """A mutated answer raises ``AnswerError`` or is read to valid evidence."""
-    try:
-        evidence = trial.protocol.evidence(parsed, answer, trial.service)
-    except AnswerError:
-        return
-    shown = trial.scores_of(evidence)
-    assert shown is not None, "the evidence has no scores"
-    assert len(shown) == len(parsed.fingerprints), "the numbers of score rows and request rows differ"
-    assert np.isfinite(shown).all(), "a score is not finite"
-    if trial.service.kind == "probabilities":
-        sums = shown.sum(axis=1)
-        assert (shown >= 0.0).all(), "a score is negative"
-        assert (sums <= 1.0 + 1e-9).all() if trial.partial else np.allclose(sums, 1.0), "scores do not sum to 1"
-
-
-def _is_json(body: bytes) -> bool:
-    """Whether a body is one JSON document, by a reader that is not strict."""
-    try:
-        json.loads(body)
-    except (ValueError, RecursionError):
-        return False
-    return True
