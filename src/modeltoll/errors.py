@@ -35,12 +35,14 @@ ModeltollError
     ├── SolveStopped            cancelled, or past the deadline
     └── SealBroken              the solution does not open the sealed answer
 
-The number in brackets is the HTTP status that the gateway answers with.
+The number in brackets is the HTTP status that the gateway answers with. The base class is in ``base_error``, those that the
+client raises are in ``toll_errors``.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from modeltoll.base_error import ModeltollError
+from modeltoll.toll_errors import SealBroken, SolveStopped, TollError, TollMalformed, TollTooDear
 
 __all__ = [
     "AllowanceSpent",
@@ -78,21 +80,6 @@ __all__ = [
     "UpstreamRefused",
     "UpstreamTimeout",
 ]
-
-
-class ModeltollError(Exception):
-    """Base class. ``str(error)`` is safe to show to a caller; ``private`` is for the operator's log only.
-
-    ``retry_after``: seconds after which a retry may succeed; None where that is unknown or a retry cannot help.
-    """
-
-    status: int = 500  # HTTP status of the gateway's answer
-    problem: ClassVar[str] = ""  # last part of the problem type URN (RFC 9457), for errors that clients distinguish
-    retry_after: int | None = None
-
-    def __init__(self, public: str, *, private: str = "") -> None:
-        super().__init__(public)
-        self.private = private
 
 
 class SettingsError(ModeltollError):
@@ -283,31 +270,3 @@ class LedgerError(ModeltollError):
 
     status = 503
     retry_after = 1
-
-
-class TollError(ModeltollError):
-    """The client did not pay a toll."""
-
-
-class TollMalformed(TollError):
-    """Not a toll that this client can parse, or its parameters are out of range. Nothing was solved."""
-
-
-class TollTooDear(TollError):
-    """The toll is above the client's limit. Nothing was solved.
-
-    ``seconds``: the expected wait. ``limit``: the client's limit. Both in seconds on one reference core.
-    """
-
-    def __init__(self, public: str, *, seconds: float, limit: float) -> None:
-        super().__init__(public)
-        self.seconds = seconds
-        self.limit = limit
-
-
-class SolveStopped(TollError):
-    """Solving was cancelled, ran past its deadline, or lacked memory, threads or processes."""
-
-
-class SealBroken(TollError):
-    """The solution does not open the sealed answer: the server sent a puzzle that does not belong to the answer."""
