@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from modeltoll.cli.novelty_options import FitNoveltyOptions, ImageShape, Seed
+from modeltoll.cli.fit_options import FitNoveltyOptions, ImageShape, Seed
 from modeltoll.cli.novelty_output import data_line, network_line, report_headings, report_json, report_lines
 from modeltoll.cli.option_records import takes_options
 from modeltoll.cli.private_files import array_of, load_private, load_rows
