@@ -6,11 +6,11 @@ import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from modeltoll.cli.fit_options import FitNoveltyOptions, ImageShape, Seed
+from modeltoll.cli.fit_options import FitNoveltyOptions, FitTeachersOptions
 from modeltoll.cli.novelty_output import data_line, network_line, report_headings, report_json, report_lines
 from modeltoll.cli.option_records import takes_options
 from modeltoll.cli.private_files import array_of, load_private, load_rows
@@ -41,48 +41,25 @@ commands = typer.Typer()
 
 _LONG_SECONDS, _HOURS = 120.0, 3600.0  # of a training that is announced, and of one that is warned of
 
-Inputs = Annotated[
-    Path,
-    typer.Argument(metavar="X.npy", help="Inputs of the private training data, one example per row, of any shape."),
-]
-Labels = Annotated[Path, typer.Argument(metavar="Y.npy", help="Labels of the private training data, numbers or text.")]
-
 
 @commands.command("fit-teachers", epilog="Example: modeltoll fit-teachers X.npy y.npy -o teachers.npz")
 @with_exit_codes
-def fit_teachers(  # noqa: PLR0913  each is a choice of the operator's
-    inputs: Inputs,
-    labels: Labels,
-    *,
-    out: Annotated[Path, typer.Option("-o", "--out", help="Output file for the teachers, .npz.")],
-    teachers: Annotated[
-        int, typer.Option(min=2, help="Number of teachers; each is trained on its own part of the data.")
-    ] = 250,
-    kind: Annotated[
-        str, typer.Option(help="Model of a teacher: logistic; or, with the extra 'train', perceptron or mnistnet.")
-    ] = "logistic",
-    head: Annotated[
-        Path | None,
-        typer.Option(
-            help="Also distil the votes into one small network and write it to this file; it takes far less time per row."
-        ),
-    ] = None,
-    cores: Annotated[int, typer.Option(help="Number of processes for logistic teachers; -1: all cores.")] = -1,
-    shape: ImageShape = None,
-    seed: Seed = 0,
-) -> None:
+@takes_options
+def fit_teachers(options: FitTeachersOptions) -> None:
     """Train a PATE teacher ensemble for the measure 'pate'.
 
     Reads private inputs and labels, writes one file. The first teacher shows how long all will take. A training that is
     interrupted keeps the teachers it has in a folder beside the output, and the same command continues with them.
     """
-    x, y, shape_of_input = load_private(inputs, labels, shape)
-    checkpoints = out.with_name(f"{out.name}.parts")
+    x, y, shape_of_input = load_private(options.inputs, options.labels, options.shape)
+    out, checkpoints = options.out, options.out.with_name(f"{options.out.name}.parts")
     try:
-        if kind == "logistic":
-            ensemble = _fit_logistic((x, y), teachers, seed, cores, checkpoints)
+        if options.kind == "logistic":
+            ensemble = _fit_logistic((x, y), options.teachers, options.seed, options.cores, checkpoints)
         else:
-            ensemble = _fit_networks(kind, (x, y, shape_of_input), teachers, seed, checkpoints)
+            ensemble = _fit_networks(
+                options.kind, (x, y, shape_of_input), options.teachers, options.seed, checkpoints
+            )
     except KeyboardInterrupt:
         if checkpoints.is_dir():
             note.print(f"what is trained is kept in {checkpoints}; the same command continues with it", soft_wrap=True)
@@ -90,12 +67,12 @@ def fit_teachers(  # noqa: PLR0913  each is a choice of the operator's
     ensemble.save(out)
     shutil.rmtree(checkpoints, ignore_errors=True)
     note.print(f"{len(ensemble)} teachers: {out}", soft_wrap=True)
-    if head is not None:
+    if options.head is not None:
         with requires_extra("train"):
             from modeltoll.leak.teachers.distil import fit_vote_head  # noqa: PLC0415
         with stage("Distilling the votes") as progress:
-            fit_vote_head(ensemble, x, shape_of_input, progress=progress).save(head)
-        note.print(f"vote head: {head}", soft_wrap=True)
+            fit_vote_head(ensemble, x, shape_of_input, progress=progress).save(options.head)
+        note.print(f"vote head: {options.head}", soft_wrap=True)
 
 
 @commands.command("fit-novelty", epilog="Example: modeltoll fit-novelty X.npy y.npy --kinds blur,dark -o novelty.npz")

@@ -1,4 +1,4 @@
-"""The options of ``fit-novelty``."""
+"""The options of ``fit-teachers`` and ``fit-novelty``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 from modeltoll.cli.terminal import JsonFile
 
-__all__ = ["FitNoveltyOptions", "ImageShape", "Seed"]
+__all__ = ["FitNoveltyOptions", "FitTeachersOptions"]
 
 ImageShape = Annotated[
     str | None,
@@ -19,6 +19,35 @@ ImageShape = Annotated[
     ),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of the training; the same seed and data give the same file.")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitTeachersOptions:
+    """Private data, the teachers to train on it, and what is written."""
+
+    inputs: Annotated[
+        Path,
+        typer.Argument(metavar="X.npy", help="Inputs of the private training data, one example per row, of any shape."),
+    ]
+    labels: Annotated[
+        Path, typer.Argument(metavar="Y.npy", help="Labels of the private training data, numbers or text.")
+    ]
+    out: Annotated[Path, typer.Option("-o", "--out", help="Output file for the teachers, .npz.")]
+    teachers: Annotated[
+        int, typer.Option(min=2, help="Number of teachers; each is trained on its own part of the data.")
+    ] = 250
+    kind: Annotated[
+        str, typer.Option(help="Model of a teacher: logistic; or, with the extra 'train', perceptron or mnistnet.")
+    ] = "logistic"
+    head: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also distil the votes into one small network and write it to this file; it takes far less time per row."
+        ),
+    ] = None
+    cores: Annotated[int, typer.Option(help="Number of processes for logistic teachers; -1: all cores.")] = -1
+    shape: ImageShape = None
+    seed: Seed = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
