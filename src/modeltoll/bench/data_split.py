@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 __all__ = ["DataSplit", "SplitSizes", "mirrored", "shifted", "split_images", "with_brightness_labels"]
 
-
 _TENTHS = 10
 
 

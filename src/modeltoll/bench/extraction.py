@@ -153,7 +153,7 @@ class EvaluationSet:
 
 @lru_cache(maxsize=1)
 def _evaluation_set(prepared: PreparedTarget) -> EvaluationSet:
-    """As ``EvaluationSet.of``; extractions of one target follow each other, and a large victim takes its time."""
+    """As ``EvaluationSet.of``, kept for the next extraction: those of one target follow each other, and victims may be slow."""
     return EvaluationSet.of(prepared)
 
 

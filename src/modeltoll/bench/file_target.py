@@ -45,7 +45,7 @@ class _NoveltyOfCodes:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _FilesAndModel:
-    """What does not depend on the thief."""
+    """The part of the target that does not depend on the thief."""
 
     files: FileSet
     victim: FileTypeVictim
@@ -102,7 +102,7 @@ def _images(part: FileRows) -> Images:
 
 
 def _caller(files: FileSet, name: str) -> HonestCaller:
-    """A caller; it is declared if it is to be and the operator logged any of its files."""
+    """A caller. They are declared if the operator is to know them and has logged any of their files."""
     rows = files.logged[name].rows
     declared = name in DECLARED_CALLERS and len(rows)
     return HonestCaller(partial(_images, files.kept_back[name]), partial(_values, rows) if declared else None)

@@ -97,8 +97,8 @@ def standard_measures(
 ) -> dict[str, LeakMeasure]:
     """Entropy, gap, novelty and its variant without kinds, pkNN, and PATE if there are teachers; by name.
 
-    ``novelty``: None for novelty in the victim's late layers, or in the inputs if it has none. ``teachers_file`` is a saved ensemble. ``pknn`` and ``pate`` are Rényi divergences at one order, ``pknn-eps``
-    and ``pate-eps`` the paper's epsilons.
+    ``novelty``: None for novelty in the victim's late layers, or in the inputs if it has none. ``teachers_file`` is a saved
+    ensemble. ``pknn`` and ``pate`` are Rényi divergences at one order, ``pknn-eps`` and ``pate-eps`` the paper's epsilons.
     """
     points = log_scores(victim.scores(private.x))
     k = min(_NEIGHBOURS, max(2, len(points) // 20))

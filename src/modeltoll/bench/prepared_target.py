@@ -1,4 +1,4 @@
-"""What a target of attacks needs and holds: the folders it is prepared in, its images, victim, measures and honest callers."""
+"""A target of attacks that is ready for experiments, and the folders that it is prepared in."""
 
 from __future__ import annotations
 
@@ -45,9 +45,10 @@ class Workspace:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HonestCaller:
-    """An honest caller of a target with rows of its own: makes images that it sends.
+    """An honest caller of a target, who sends rows of their own.
 
-    ``logged``: makes those in the operator's log, with which the caller's kind is declared; None: it is not declared.
+    ``kept_back``: makes the images with which they are tested. ``logged``: makes those in the operator's log, with which their
+    kind is declared; None: it is not declared.
     """
 
     kept_back: Callable[[], Images]

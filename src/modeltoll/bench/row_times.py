@@ -125,7 +125,7 @@ def read_times(path: Path, target: str, measures: tuple[str, ...]) -> RowTimes:
 
 
 def _positive(value: Any) -> float:
-    """A time as it was read. Raises ValueError."""
+    """A time that was read from a file. Raises ``ValueError`` where it is no positive number."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 < value < math.inf:
         raise ValueError(value)
     return float(value)

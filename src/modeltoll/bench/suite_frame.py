@@ -24,29 +24,25 @@ __all__ = [
     "OTHER_TOLLS",
     "OUR_TOLL",
     "ExperimentFrame",
-    "TollChoice",
+    "NamedToll",
     "informative_toll",
     "most_informative_measure",
     "published_toll",
 ]
 
-TollChoice = tuple[str, str]  # the names of a toll and of the measures it prices
+NamedToll = tuple[str, str]  # the names of a toll and of the measures it prices
 
-OUR_TOLL: TollChoice = (CONFORMAL, DEFAULT_MEASURES)
-ALL_TRAFFIC: TollChoice = (WITHOUT_KINDS, DEFAULT_MEASURES)
+OUR_TOLL: NamedToll = (CONFORMAL, DEFAULT_MEASURES)
+ALL_TRAFFIC: NamedToll = (WITHOUT_KINDS, DEFAULT_MEASURES)
 OTHER_TOLLS = tuple((toll, DEFAULT_MEASURES) for toll in (UNKNOWN_STRANGERS, CALIBRATED, WITHOUT_KINDS))
-FREE: TollChoice = (NO_TOLL, "")
-_WITHOUT_TEACHERS = {
-    "digits": "entropy",
-    "cells": "entropy",
-    MAGIKA: "pknn-eps",
-}  # what the published tariff prices here
-_WITHOUT_PATE_SIGNAL = (
-    "cifar10",
-)  # teachers of 200 images each agree on nothing, so every answer has the same PATE cost
+FREE: NamedToll = (NO_TOLL, "")
+# What the published tariff prices on data sets that have no teachers.
+_WITHOUT_TEACHERS = {"digits": "entropy", "cells": "entropy", MAGIKA: "pknn-eps"}
+# Teachers of 200 images each agree on nothing there, so every answer has the same PATE cost.
+_WITHOUT_PATE_SIGNAL = ("cifar10",)
 
 
-def published_toll(dataset: str) -> TollChoice:
+def published_toll(dataset: str) -> NamedToll:
     """The published toll on the measure of the paper's Table 2."""
     return (PUBLISHED, _WITHOUT_TEACHERS.get(dataset, "pate-eps"))
 
@@ -56,7 +52,7 @@ def most_informative_measure(dataset: str) -> str:
     return "pknn-eps" if dataset in _WITHOUT_PATE_SIGNAL else published_toll(dataset)[1]
 
 
-def informative_toll(dataset: str) -> TollChoice:
+def informative_toll(dataset: str) -> NamedToll:
     """The published toll on that measure."""
     return (PUBLISHED, most_informative_measure(dataset))
 
@@ -73,14 +69,16 @@ class ExperimentFrame:
     defences: tuple[str, ...]
 
     def attack(
-        self, attack: str, tariff: TollChoice, evasion: str = NO_EVASION, defence: str = NO_DEFENCE
+        self, attack: str, tariff: NamedToll, evasion: str = NO_EVASION, defence: str = NO_DEFENCE
     ) -> Experiment:
+        """The experiment of an attack under a toll."""
         toll, measure = tariff
         return Experiment(
             self.suite, self.dataset, attack, evasion, defence, toll, measure, self.profile, self.seed, self.queries
         )
 
-    def honest(self, workload: str, tariff: TollChoice) -> Experiment:
+    def honest(self, workload: str, tariff: NamedToll) -> Experiment:
+        """The experiment of an honest caller with this workload under a toll."""
         toll, measure = tariff
         return Experiment(
             self.suite,

@@ -27,11 +27,16 @@ Cores = Annotated[int, typer.Option(min=1, help="Number of cores that solve a pu
 
 
 def kib(mib: int | None) -> int | None:
+    """MiB as KiB; None stays None."""
     return None if mib is None else 1024 * mib
 
 
 def open_purse(make: Callable[[], Purse]) -> Purse:
-    """The purse that ``make`` makes; what it says of its limits is said of the options."""
+    """The purse that ``make`` makes.
+
+    Raises:
+        SettingsError: a limit is out of range. The message names its option.
+    """
     try:
         return make()
     except ValueError as error:

@@ -44,9 +44,9 @@ class TooFewImages(ModeltollError):
 class Rounds:
     """How a budget is spent: ``round_rows`` rows per round, fewer if there would be less than ``min_rounds`` rounds.
 
-    After each round a new clone is trained with ``schedule``. ``doubling``: each round after the first queries as many rows
-    as all before it. ``scan`` is the number of unused images, drawn at random,
-    among which the next round is chosen; None: all of them.
+    After each round a new clone is trained with ``schedule``. ``scan`` is the number of unused images, drawn at random, among
+    which the next round is chosen; None: all of them. ``doubling``: each round after the first queries as many rows as all
+    before it.
     """
 
     round_rows: int = 1000

@@ -34,10 +34,8 @@ _FORMAT = 1  # of the file in the cache
 _DIGITS = 12  # of digests in file names
 _SEED = 20260101  # of the choice of files; the same in every experiment
 _PARTS = {"private": 2500, "calibration": 2500, "honest": 1500, "own": 3000, "unseen": 1000}
-_LOGGED, _KEPT_BACK = (
-    1300,
-    700,
-)  # files of each caller; a fifth of the log is held back, and a priced kind has 1,000 rows
+# Files of each caller. A fifth of the log is held back, and a priced kind has 1,000 rows.
+_LOGGED, _KEPT_BACK = 1300, 700
 _STOLEN, _KNOWN = 3000, 1000  # rows of each family of strangers: the thief's, and the operator's
 _FEWEST = 105  # different files, a hundredth of what is wanted
 _MIXED_SHARE = 0.6  # of all files, at most; the callers' come from the others
@@ -53,8 +51,10 @@ class FileRows:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FileSet:
-    """The parts. ``logged`` and ``kept_back``: files of each caller. ``stolen`` and ``known``: rows of each family of
-    strangers, of which the thief has the former, made of its ``own`` files, and the operator the latter, made of others.
+    """The parts.
+
+    ``logged`` and ``kept_back``: files of each caller. ``stolen``: the thief's rows of each family of strangers, made of the
+    ``own`` files. ``known``: the operator's rows of each family, made of other files.
     """
 
     private: FileRows
@@ -75,10 +75,10 @@ class FileSet:
 def load_file_set(
     folder: Path | None, callers: Mapping[str, FileKind], endings: Mapping[str, int], cache: Path
 ) -> FileSet:
-    """The files below ``folder`` (None: the machine's own below /usr, /opt, /etc and the running Python), from the cache if
-    they were read before. Files of other packages are those of the running Python's packages.
+    """The files below a folder, from the cache if they were read before.
 
-    ``callers``: the files that each honest caller sends; ``endings``: the class of each ending.
+    ``folder``: None for the machine's own files, below /usr, /opt, /etc and the running Python. Files of other packages are
+    those of the running Python's packages. ``callers``: the files that each honest caller sends; ``endings``: the class of each ending.
 
     Raises:
         DataError: there are too few files.
@@ -88,11 +88,11 @@ def load_file_set(
     key: dict[str, str | int] = {"v": _FORMAT, "seed": _SEED, "folder": place, "callers": ", ".join(callers)}
     path = cache / f"files-{digest(key, _DIGITS)}.npz"
     if not path.is_file():
-        write_arrays(path, _collected(_ROOTS if folder is None else (folder,), callers, endings), {})
+        write_arrays(path, _collect(_ROOTS if folder is None else (folder,), callers, endings), {})
     return _read(path, callers)
 
 
-def _collected(
+def _collect(
     roots: Sequence[Path], callers: Mapping[str, FileKind], endings: Mapping[str, int]
 ) -> dict[str, CodeRows | Integers]:
     rng = np.random.default_rng(_SEED)

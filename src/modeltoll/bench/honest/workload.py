@@ -46,9 +46,9 @@ class RequestPattern:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """Rows of one kind (a name in ``KINDS``, or of a caller of files), or of all declared kinds (``mixture of kinds``, ``switching kinds``).
+    """Rows of one kind, or of all declared kinds (``mixture of kinds``, ``switching kinds``).
 
-    ``predicted``: the class that the caller sends alone. ``drawn``: the number of rows to draw from the recorded ones, with
+    ``kind``: a name in ``KINDS``, or that of a caller who sends files. ``predicted``: the class that the caller sends alone. ``drawn``: the number of rows to draw from the recorded ones, with
     replacement; 0: each recorded row once.
     """
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from modeltoll.bench.students.student import TrainingSchedule
     from modeltoll.records import Floats, Integers
 
-__all__ = ["PERCEPTRON", "TREES", "ByteClone", "ByteCloneFactory", "byte_features"]
+__all__ = ["PERCEPTRON", "TREES", "ByteClone", "ByteCloneFactory", "ByteCloneKind", "byte_features"]
 
 _HEAD, _TAIL = 64, 32  # codes that are features of their own, at the beginning and the end
 _LEAST = 1e-9  # a class's probability in logits
@@ -70,21 +70,21 @@ def _perceptron(schedule: TrainingSchedule, seed: int) -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class _Kind:
-    """The features of codes, and the classifier of a schedule and a seed."""
+class ByteCloneKind:
+    """A kind of clones: its features of codes, and what makes its classifier of a schedule and a seed."""
 
     features: Callable[[Integers], Floats]
     make: Callable[[TrainingSchedule, int], Any]
 
 
-TREES = _Kind(byte_features, _trees)
-PERCEPTRON = _Kind(_hashed, _perceptron)
+TREES = ByteCloneKind(byte_features, _trees)
+PERCEPTRON = ByteCloneKind(_hashed, _perceptron)
 
 
 class ByteClone:
     """A classifier of byte features, fitted to the most probable class of each row when it is first asked."""
 
-    def __init__(self, kind: _Kind, classes: int) -> None:
+    def __init__(self, kind: ByteCloneKind, classes: int) -> None:
         self._kind = kind
         self._classes = classes
         self._features: list[Floats] = []
@@ -140,7 +140,7 @@ class ByteClone:
 class ByteCloneFactory:
     """Makes students of one kind, ``TREES`` or ``PERCEPTRON``."""
 
-    kind: _Kind
+    kind: ByteCloneKind
     classes: int
 
     def student(self, rng: np.random.Generator) -> ByteClone:

@@ -97,7 +97,7 @@ class FileTypeVictim:
 
     @property
     def identity(self) -> str:
-        """The first half of a digest of the model's file."""
+        """The first 16 digits of the digest of the model's file."""
         return self.model.digest[:16]
 
     def scores(self, images: Floats) -> Floats:
