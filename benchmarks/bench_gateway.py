@@ -4,10 +4,11 @@
         [--litellm VENV] [--repetitions 7] [--seconds 3] [--json FILE]
 
 Processes of their own, one worker each: fast stubs of a model server, ``modeltoll serve``'s own code, pass-throughs (the same
-server and client libraries, handing answers through), and a load generator. *rows*: one row a request over HTTP (entropy, a tariff with declared kinds
-and classes, an API key), on each ledger. *grpc*: the same over gRPC, on SQLite. *chats*: a chat of ten tokens, whose
-log-probabilities the gateway measures, in shadow mode and enforced, on SQLite; with ``--litellm``, an environment that has
-``litellm[proxy]``, beside LiteLLM's proxy. *altcha*: a challenge of ALTCHA, its solution and its check before each row.
+server and client libraries, handing answers through), and a load generator. *rows*: one row a request over HTTP (entropy, a
+tariff with declared kinds and classes, an API key), on each ledger. *grpc*: the same over gRPC, on SQLite. *chats*: a chat of
+ten tokens, whose log-probabilities the gateway measures, in shadow mode and enforced, on SQLite; with ``--litellm``, an
+environment that has ``litellm[proxy]``, beside LiteLLM's proxy. *altcha*: a challenge of ALTCHA, its solution and its check
+before each row.
 
 Every repetition loads all of them in turn, with 1 and with 32 connections. The clients of rows announce what they can solve
 and that they keep receipts, and open no toll. ``cpu_ms`` is the processor time that a proxy took per request, which says more than
@@ -42,11 +43,8 @@ LEDGERS = ("memory", "sqlite", "postgres", "valkey")
 LITELLM = "litellm"
 MODES = {"shadow": "200", "enforce": "402"}  # of the gateways for chats, and the status of each answer
 P50_TARGETS = {"sqlite": 2.0, "postgres": 2.5, "valkey": 2.5}  # times the pass-through's, at one connection
-CPU_TARGETS = {
-    "sqlite": 3.3,
-    "postgres": 4.0,
-    "valkey": 4.0,
-}  # times the pass-through's processor time, at 32 connections
+# Times the pass-through's processor time, at 32 connections.
+CPU_TARGETS = {"sqlite": 3.3, "postgres": 4.0, "valkey": 4.0}
 LITELLM_TARGET = 15.0  # times its requests per second
 MEMORY_MIB = 400
 SERVERS = {"postgres": postgres_server, "valkey": valkey_server}
@@ -57,7 +55,7 @@ async def row_load(port, connections, seconds, seed):
     """Ask for fresh rows over some connections; an outcome is the status."""
     rng, url = random.Random(seed), f"http://127.0.0.1:{port}{fixtures.PATH}"
     headers = {"Authorization": f"Bearer {fixtures.KEY}", "Content-Type": "application/json"}
-    headers["Toll-Accept"] = grpc_fixtures.ACCEPT
+    headers["Toll-Accept"] = fixtures.ACCEPT
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), headers=headers) as session:
 
         async def send():
@@ -244,7 +242,7 @@ def show(result):
     print(f"memory with 60,000 private points: {result['memory_mib']} MiB, target <= {MEMORY_MIB}")
 
 
-def play(given):
+def run_given_role(given):
     """Run one of the benchmark's other processes."""
     role, _, kind = given.role.partition("-")
     if role == "load":
@@ -280,7 +278,7 @@ def main():
     parser.add_argument("--settings", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.role:
-        play(given)
+        run_given_role(given)
         return
     result = bench(given)
     if given.json != "-":

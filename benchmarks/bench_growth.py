@@ -6,10 +6,12 @@
 One gate in this process, with prepared answers of a model server, as in ``profile_gateway.py``. Each point is of ``--requests``
 requests, fewer where they take long, of one row each unless it is about rows. ``wall_us``: the median time of a request.
 ``cpu_us``: the processor time of this process, of which servers of a ledger are no part: the least of five fifths of the requests.
+
 *accounts*: each has been charged and has a standing; requests come from callers drawn from all of them. ``largest_ms`` is the
 dashboard's question for the 20 largest. *points*: of the measures pknn (10 scores) and novelty (64 numbers, with structure as
-of images: most of their variance in 16 directions), by themselves. *kinds*: declared ones, besides all traffic and ten classes; one caller
-is honest, another one sends every fifth row as no honest kind would, so that the search for the best honest law has to run.
+of images: most of their variance in 16 directions), by themselves. *kinds*: declared ones, besides all traffic and ten classes;
+one caller is honest, another one sends every fifth row as no honest kind would, so that the search for the best honest law has
+to run.
 """
 
 from __future__ import annotations
@@ -55,7 +57,7 @@ LIMITS = {"rows": max(ROWS), "body_mib": 16}
 FIFTHS, WARM_UP = 5, 50
 FILLING = 64  # accounts that are made at once
 ACCEPT = wire.Accept(receipts=True)
-STRANGE = 5  # every so manieth row of the caller who is not honest
+STRANGE = 5  # of so many rows of the caller who is not honest, one is strange
 
 
 async def timed(send, given):
@@ -187,9 +189,8 @@ def accounts(given):
 async def rows_part(settings, rows, given):
     """The line of one number of rows."""
     body, answers = bodies_of(rows)
-    prepared = itertools.cycle(
-        [body() for _ in range(max(2, 200 // rows))]
-    )  # making them takes as long as reading them
+    # Made beforehand, because making them takes as long as reading them.
+    prepared = itertools.cycle([body() for _ in range(max(2, 200 // rows))])
     async with opened(settings, answers) as (gate, _):
         line = await timed(sender(gate, lambda: next(prepared), lambda: Caller("key:bench")), given)
     return {"rows": rows, **line, "cpu_us_per_row": round(line["cpu_us"] / rows, 2)}

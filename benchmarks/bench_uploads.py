@@ -5,9 +5,11 @@
 A gateway with one worker and the default limits stands before a stub of a model server. For each kind of upload, in a
 gateway of its own: four other callers ask for single rows, one every 20 ms each, first alone and then while uploads of
 ``--mib`` MiB, each of a caller of its own, are sent at once; ``--rounds`` times. *Memory* is the largest resident memory
-of the worker (``VmHWM``), and that before the first upload. All are in processes of their own on one machine. The kinds: 1,000 rows and one row of numbers as
-JSON, one row of raw numbers, one text, the rows compressed with gzip, the rows of callers whose credit does not cover
-them, who get an admission toll that holds the request, and the same by clients without receipts, whose answers are in tokens.
+of the worker (``VmHWM``), and that before the first upload. All are in processes of their own on one machine.
+
+The kinds: 1,000 rows and one row of numbers as JSON, one row of raw numbers, one text, the rows compressed with gzip, the rows of
+callers whose credit does not cover them, who get an admission toll that holds the request, and the rows by clients without
+receipts, whose answers are in tokens.
 """
 
 from __future__ import annotations
@@ -38,7 +40,6 @@ ROWS = 1000
 ALONE_SECONDS = 3.0
 MEMORY_MIB, P99_MS = 500, 100  # targets
 OCTETS = "application/octet-stream"
-ACCEPT = "argon2id, sha256; mode=sealed; memory=64MiB; receipts"
 KINDS = ("rows", "one row", "raw numbers", "one text", "rows in gzip", "admission", "tokens")
 
 
@@ -54,7 +55,7 @@ def numbers(size, shape):
 
 def upload(kind, size):
     """The model, the body and the headers of an upload of ``size`` bytes."""
-    json_headers = {"Content-Type": "application/json", "Toll-Accept": ACCEPT}
+    json_headers = {"Content-Type": "application/json", "Toll-Accept": fixtures.ACCEPT}
     per_number = 12  # bytes: 0.123456789,
     if kind == "raw numbers":
         count = (size - 1024) // 8
@@ -105,10 +106,8 @@ def write_settings(folder, kind, stub_port, uploads):
         {"name": f"upload-{number}", "sha256": hash_key(key_of(number))} for number in range(uploads)
     ]
     if kind == "admission":
-        document["callers"]["credit"] = {
-            "seconds": 0.01,
-            "units": 100,
-        }  # less than the rows of an upload, more than the others'
+        # Less than the rows of an upload, more than the others'.
+        document["callers"]["credit"] = {"seconds": 0.01, "units": 100}
     for name in (UPLOAD, TEXTS):
         tariff = json.loads((folder / model["tariff"]).read_text())
         (folder / f"{name}.tariff.json").write_text(json.dumps(tariff | {"model": name}))
@@ -125,7 +124,7 @@ def key_of(number):
 async def others(port, until):
     """Single rows of the other callers until something has happened: the time of each request, and its milliseconds."""
     rng, measured, ended = random.Random(time.time_ns()), [], asyncio.ensure_future(until)
-    headers = {"Authorization": f"Bearer {fixtures.KEY}", "Content-Type": "application/json", "Toll-Accept": ACCEPT}
+    headers = {"Authorization": f"Bearer {fixtures.KEY}", "Content-Type": "application/json", "Toll-Accept": fixtures.ACCEPT}
     async with aiohttp.ClientSession(headers=headers) as session:
 
         async def caller():
@@ -165,8 +164,8 @@ def itself(*arguments):
     return [sys.executable, __file__, *map(str, arguments)]
 
 
-def played(*arguments):
-    """What this script says in another role."""
+def run_role(*arguments):
+    """What this script prints in another role."""
     run = subprocess.run(itself(*arguments), capture_output=True, check=False, text=True)
     if run.returncode:
         raise SystemExit(run.stderr)
@@ -184,7 +183,7 @@ def one_round(kind, port, given):
     command = itself("--role", "others", "--port", port, "--seconds", 0)
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as asking:
         arguments = ("--port", port, "--kind", kind, "--size", given.size, "--uploads", given.uploads)
-        begin, end, length = played("--role", "uploads", *arguments)
+        begin, end, length = run_role("--role", "uploads", *arguments)
         asked, _ = asking.communicate()  # it ends with its standard input
     return begin, end, length, json.loads(asked)
 
@@ -196,8 +195,8 @@ def one_kind(kind, stub_port, given):
         gateway = itself("--role", "gateway", "--settings", settings)
         with fixtures.running(gateway, f"http://127.0.0.1:{admin}/livez") as process:
             fixtures.wait_until_idle(process)
-            played("--role", "others", "--port", port, "--seconds", 1)  # warms up
-            alone = [ms for _, ms in played("--role", "others", "--port", port, "--seconds", ALONE_SECONDS)]
+            run_role("--role", "others", "--port", port, "--seconds", 1)  # warms up
+            alone = [ms for _, ms in run_role("--role", "others", "--port", port, "--seconds", ALONE_SECONDS)]
             before, meanwhile, times, length = peak_mib(process), [], [], 0
             for _ in range(given.rounds):
                 begin, end, length, asked = one_round(kind, port, given)
@@ -251,7 +250,7 @@ def show(result):
     print(f"targets: {MEMORY_MIB} MiB, others' p99 {P99_MS} ms")
 
 
-def play(given):
+def run_given_role(given):
     """Run one of the benchmark's other processes."""
     if given.role == "stub":
         asyncio.run(fixtures.run_stub(given.port, upload_answers()))
@@ -280,7 +279,7 @@ def main():
     parser.add_argument("--settings", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.role:
-        play(given)
+        run_given_role(given)
         return
     given.size = int(given.mib * (1 << 20))
     result = bench(given)

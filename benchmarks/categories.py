@@ -29,6 +29,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier
 
+from modeltoll.bench.row_times import GATE_SECONDS
 from modeltoll.leak.corruptions import apply, parse_kinds
 from modeltoll.leak.entropy import EntropyMeasure
 from modeltoll.leak.fit_novelty import NoveltyPlan, PrivateData, fit_novelty
@@ -59,7 +60,6 @@ KINDS = "jitter,missing,scale"
 FAMILIES = (SHUFFLED_COLUMNS, NOISE)
 OWN_KINDS = ("clarity IF", "clarity missing", "below 0.3 carat")
 MISSING = 0.05
-GATE_SECONDS = 1.03e-3  # own_p50_ms of results/benchmarks/bench_gateway.json
 
 
 def report(what):

@@ -34,6 +34,7 @@ from modeltoll.pricing.kinds import DECLARED, KindSample
 from modeltoll.records import Evidence, Leaks
 
 MODEL, KEY = "stub", "a-key-for-the-benchmark"
+ACCEPT = "argon2id, sha256; mode=sealed; memory=64MiB; receipts"  # what the load generators announce in Toll-Accept
 CREDIT = {"seconds": 1e6}  # the load generators pay nothing; with less they would be asked for admission tolls
 PATH = f"/v2/models/{MODEL}/infer"
 ANY_PATH = "/{path:path}"
@@ -193,7 +194,10 @@ def write_settings(folder, name, upstream_port, unit_ms, ledger, private=False):
 
 @contextlib.contextmanager
 def running(command, ready, environment=None, output=None):
-    """Run a process while the block lasts; the block begins when the URL ``ready`` answers. ``output``: a file for what it says."""
+    """Run a process while the block lasts. The block begins when the URL ``ready`` answers.
+
+    ``output``: a file for its standard output and its errors.
+    """
     process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
     try:
         with httpx.Client(timeout=2.0) as client:

@@ -13,12 +13,11 @@ import grpc
 import grpc.aio
 import numpy as np
 import yaml
-from gateway_fixtures import DIMENSIONS, KEY, MODEL, free_port, random_scores, write_settings
+from gateway_fixtures import ACCEPT, DIMENSIONS, KEY, MODEL, free_port, random_scores, write_settings
 from proxy_load import send_repeatedly
 
 from modeltoll import open_inference_messages as messages
 
-ACCEPT = "argon2id, sha256; mode=sealed; memory=64MiB; receipts"
 ANSWERS = 4096
 
 

@@ -4,10 +4,11 @@
 
 One gate for each ledger, in this process, with prepared answers of a model server (``gateway_fixtures.py``): each step of a
 request is timed by itself, so that the table adds up to the whole but for what lies between the steps. The last line is the
-same request through the public application (ASGI): with its headers, its caller, metrics and the response, without the HTTP server
-and the connection to the model server, which a pass-through has too. Beside the
-median of many requests in a row it shows that of requests with a pause of 2 ms between them, as on one connection. In
-the pauses the processor's caches are used by other work; what the steps take longer then is not their own work.
+same request through the public application (ASGI): with its headers, its caller, metrics and the response, without the HTTP
+server and the connection to the model server, which a pass-through has too.
+
+Beside the median of many requests in a row the table shows that of requests with a pause of 2 ms between them, as on one
+connection. In the pauses the processor's caches are used by other work; what the steps take longer then is not their own work.
 """
 
 from __future__ import annotations

@@ -5,9 +5,10 @@
 As in ``real_servers.py``, MLServer comes from PyPI into an environment of its own and serves the demo's forest, which ``modeltoll
 calibrate`` prices over HTTP. Then ``modeltoll serve`` runs before it with ``listen_grpc``, once with MLServer's gRPC as its model
 server and once with its HTTP. Unseen digits, photograph patches and noise are sent one row a call by three pairs of callers: one
-over gRPC with ``pay_tolls``, one over HTTP. What gRPC callers get must be MLServer's own message, byte for byte, or, of its HTTP, one with
-the same identifiers and the same tensors; and what a row costs must be the same on both ways. Then 32 callers ask at once, through the interceptor and through ``modeltoll proxy --grpc``,
-and the gateway is killed and started again in the middle. ``--keep`` takes the tariff of an earlier run.
+over gRPC with ``pay_tolls``, one over HTTP. What gRPC callers get must be MLServer's own message, byte for byte; where MLServer is
+asked over HTTP, a message with the same identifiers and tensors. What a row costs must be the same on both ways. Then 32 callers
+ask at once, through the interceptor and through ``modeltoll proxy --grpc``, and the gateway is killed and started again in the
+middle. ``--keep`` takes the tariff of an earlier run.
 """
 
 from __future__ import annotations

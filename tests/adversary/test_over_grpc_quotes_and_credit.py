@@ -1,4 +1,4 @@
-"""Further thieves over gRPC: quotes that are read, names that are forged, ways that are changed, answers that nobody can write."""
+"""Thieves over gRPC who read quotes, forge names, change between HTTP and gRPC, or ask for answers that nobody can write."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from modeltoll.testing.model_servers import serving
 
 POOR, RICH = {"seconds": 1e-9, "units": CREDIT}, {"seconds": 1000.0}
 BLIND = {"disclose": "blind", "blind_seconds": 0.2}
-LOUD = "sha256; mode=sealed; memory=64MiB; receipts"
+FAST_HASH = "sha256; mode=sealed; memory=64MiB; receipts"
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def test_the_work_for_one_toll_is_a_fresh_draw_and_the_payload_shows_nothing(gat
 # Prices
 
 
-@pytest.mark.parametrize("accept", [None, ACCEPT, LOUD])
+@pytest.mark.parametrize("accept", [None, ACCEPT, FAST_HASH])
 def test_blind_tolls_are_all_alike_whatever_the_row_and_the_caller(gateway, accept):
     served, seen = gateway(RICH, puzzle=BLIND), []
     with served.client(ALICE, accept=accept) as thief:
@@ -104,7 +104,7 @@ def test_blind_tolls_are_all_alike_whatever_the_row_and_the_caller(gateway, acce
     assert all(one == seen[0] for one in seen)
 
 
-@pytest.mark.parametrize("accept", [None, LOUD])
+@pytest.mark.parametrize("accept", [None, FAST_HASH])
 def test_coarse_quotes_are_powers_of_two(gateway, accept):
     served = gateway(RICH, puzzle={"disclose": "coarse"})
     with served.client(ALICE, accept=accept) as thief:
@@ -270,7 +270,7 @@ def spoiled(_body, _context):
 
 
 def test_answers_that_json_cannot_hold_use_up_the_credit(gateway):
-    """Each of them took the model's time, and gave the reservation back."""
+    """Each of them takes the model's time, so that its reservation is not given back."""
     with GrpcModelServer(spoiled).serving() as server:
         served = gateway(POOR, upstream=server.address)
         statuses = [json_row(served, 0, number % CLASSES).status_code for number in range(2 * CREDIT)]
@@ -307,7 +307,7 @@ def test_answers_that_cannot_be_written_as_messages_use_up_the_credit(gateway, d
 
 
 def test_refusals_of_the_model_server_end_with_the_credit_too(gateway):
-    """A refusal may tell of the model, and costs as much as an average row."""
+    """A refusal may tell something of the model. It costs as much as an average honest row."""
     refuse = lambda _, context: context.abort(grpc.StatusCode.INVALID_ARGUMENT, "no")  # noqa: E731
     with GrpcModelServer(refuse).serving() as server:
         served = gateway(POOR, upstream=server.address)

@@ -1,11 +1,10 @@
 """A gateway reduced to its charges, to be run as a process of its own.
 
-    charger.py STORE CALLER COUNT [--at-once N] [--user UID] [--file-limit BYTES]
+    charging_process.py STORE CALLER COUNT [--at-once N] [--user UID] [--file-limit BYTES]
 
 Prints the row count after each charge once it is acknowledged, or what the ledger refused with. COUNT charges are made N at
-once, one without the option. With a limit on the
-size of files (a disk that is full) it lifts the limit at the first refusal and goes on. STORE is a SQLite file or a
-ledger's URL.
+once, by default one after the other. With a limit on the size of files (a disk that is full) it lifts the limit at the first
+refusal and goes on. STORE is a SQLite file or a ledger's URL.
 """
 
 from __future__ import annotations
