@@ -104,7 +104,7 @@ class _Inflater:
             raise DataFollows("data follows the compressed body")
 
     def check_end(self) -> None:
-        """The body was complete, or ``ValueError`` is raised."""
+        """Raise ``ValueError`` where the body is not complete."""
         if self._engine is None or not self._engine.eof:
             raise ValueError("the compressed body is not complete")
 

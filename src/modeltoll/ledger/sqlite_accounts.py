@@ -85,7 +85,7 @@ def charge(caller: Caller, charge: Charge, period: float, connection: sqlite3.Co
 
 
 def _charge_one(caller: Caller, charge: Charge, period: float, connection: sqlite3.Connection) -> Account:
-    found, seen = _find_for(caller, charge, connection)
+    found, seen = _find_with_seen(caller, charge, connection)
     number, learned = (None, 0) if found is None else found[:2]
     before = None if found is None else _decode_account(found, caller)
 
@@ -116,7 +116,7 @@ def _charge_one(caller: Caller, charge: Charge, period: float, connection: sqlit
     return after
 
 
-def _find_for(
+def _find_with_seen(
     caller: Caller, charge: Charge, connection: sqlite3.Connection
 ) -> tuple[tuple[Any, ...] | None, Container[bytes]]:
     """The stored account, None if there is none, and those of the charge's fingerprints that are in its sketch."""

@@ -179,9 +179,10 @@ class ConformalTariff:
     def clean_prices(self, leaks: Leaks, clean: Floats | None = None) -> tuple[Floats, Floats]:
         """The clean factor and the smallest clean p of each row, both (rows,): among all traffic alone.
 
-        ``clean`` (rows, measures): the leaks by the measures fitted without kinds. The clean p by a measure is the smaller one
-        of the p of its leak and of that of its variant, each among the honest rows' leaks by the same; without ``clean``, or
-        where the calibration has no scores to rank it among, that of its leak.
+        ``clean`` (rows, measures): the leaks by the measures fitted without kinds. The clean p by a measure is the smaller one of
+        two: that of the leak by the measure, and that of the leak by the same measure fitted without kinds, each among the
+        honest rows' leaks by the same. Without ``clean``, or where the calibration has no scores to rank it among, it is the
+        first.
         """
         values = check_leak_values(leaks, self.measures)
         p_values = self.row_prices.all_traffic.p_values(rounded_leaks(values))

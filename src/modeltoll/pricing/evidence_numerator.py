@@ -26,13 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["EvidenceNumerator"]
 
-_THINNED = {
-    1.0: 1 / 2,
-    1 / 2: 1 / 4,
-    1 / 4: 1 / 8,
-    1 / 8: 1 / 16,
-    1 / 16: 1 / 16,
-}  # weights, by the share of stolen rows
+# The weight of each share of stolen rows.
+_THINNED = {1.0: 1 / 2, 1 / 2: 1 / 4, 1 / 4: 1 / 8, 1 / 8: 1 / 16, 1 / 16: 1 / 16}
 _UNKNOWN = 1 / 4  # weight of strangers who are not known, where some are
 _SMOOTHING = 0.02  # weight of the kinds' mean law in a stranger's law, per row of the stranger
 _HONEST_ROWS, _RARE_ROWS, _LEAST_ROWS = 6.0, 2.0, 0.02  # of the priors, in rows; the last in each cell

@@ -36,8 +36,8 @@ class MeasureReading:
 
     ``kinds``: the p-value among each kind by which the row is priced. ``decisive``: the name of the kind with the largest,
     which is ``p_value``. ``factor``: the mean of (1 - g) p^(-g) over the bin of p, from ``p_low`` to ``p_high``.
-    ``clean_leak``: by the measure fitted without kinds. ``clean_p_value``: among all traffic alone, the smaller one of those of
-    the two leaks; and the factor at that.
+    ``clean_leak``: by the measure fitted without kinds. ``clean_p_value``: the smaller p-value of the two leaks, each among all
+    traffic alone. ``clean_factor``: the factor at that p.
     """
 
     measure: str

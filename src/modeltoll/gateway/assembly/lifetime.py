@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LoopLifetime"]
 
-# Event loops refer weakly to their tasks: one that is thrown away would not leave its context in order. Those of loops that were
-# closed without ending their tasks stay here.
+# The tasks that hold contexts open. An event loop refers to its tasks weakly, and a task that is collected does not leave its
+# context in order. Tasks of a loop that was closed without ending them stay here.
 _kept: set[asyncio.Task[None]] = set()
 
 

@@ -37,7 +37,7 @@ def text_bytes(text: str) -> int:
 
 @lru_cache(maxsize=64)
 def declared_text_bytes(texts: tuple[str, ...]) -> int:
-    """The sum of the most bytes of some texts of the settings. Those of requests would fill the cache."""
+    """The sum of ``text_bytes`` of some texts of the settings. Texts of requests would fill the cache."""
     return sum(map(text_bytes, texts))
 
 

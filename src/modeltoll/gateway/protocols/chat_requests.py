@@ -90,6 +90,7 @@ _NEUTRAL: Mapping[str, tuple[object, ...]] = {
 }
 _SENT = ("temperature", "top_p", "frequency_penalty", "presence_penalty")
 
+# Members that decide what ends a completion, beside those whose names begin with "stop".
 _ENDS = names(
     """ignore_eos min_tokens logit_bias allowed_token_ids bad_words regex ebnf grammar
     guided_regex guided_choice guided_grammar structured_outputs structural_tag"""

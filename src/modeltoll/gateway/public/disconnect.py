@@ -22,7 +22,7 @@ UNWATCHED_SECONDS = 0.02  # from the last byte of a request; most answers come b
 def watching_caller(request: Request) -> Iterator[None]:
     """While the block lasts, a hang-up ends the request to the model server. The request's body has been read.
 
-    It is noticed ``UNWATCHED_SECONDS`` after the beginning of the block, or when it happens.
+    A hang-up is noticed when it happens, but not before ``UNWATCHED_SECONDS`` from the beginning of the block.
     """
     loop = asyncio.get_running_loop()
     gone: asyncio.Future[None] = loop.create_future()

@@ -50,7 +50,7 @@ class SharedCapacity:
         self.held += amount
 
     def give_back(self, caller: str, amount: int) -> None:
-        """Take what a caller holds away again."""
+        """Subtract an amount from what a caller holds."""
         self.held -= amount
         self._held_by[caller] = self._held_by.get(caller, 0) - amount
         if self._held_by[caller] <= 0:
