@@ -1,4 +1,4 @@
-"""What the gate costs: the gateway against bare pass-through proxies of the same stack, over HTTP and gRPC, and its neighbours.
+"""What the gate costs, over HTTP and gRPC: the gateway beside bare pass-through proxies, LiteLLM's proxy and ALTCHA.
 
     python benchmarks/bench_gateway.py [--services rows grpc chats altcha] [--ledgers memory sqlite postgres valkey]
         [--litellm VENV] [--repetitions 7] [--seconds 3] [--json FILE]
