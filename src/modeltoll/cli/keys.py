@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from modeltoll.cli.option_records import takes_options
 from modeltoll.cli.terminal import (
     JsonFile,
     SettingsFile,
@@ -40,46 +42,57 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the caller, w
 _UNITS = {"m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 
-@commands.command(epilog="Example: modeltoll keys create modeltoll.yaml alice --organisation acme --expires 90d")
-@with_exit_codes
-def create(  # noqa: PLR0913  each is a choice of the operator's
-    settings: SettingsFile,
-    name: Name,
-    *,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateOptions:
+    """The caller of a new key, and what holds for it."""
+
+    settings: SettingsFile
+    name: Name
     tier: Annotated[
         str, typer.Option(help="Tier of the key: exempt, discounted, normal, strict, or one of the settings.")
-    ] = "normal",
+    ] = "normal"
     organisation: Annotated[
         str | None, typer.Option(help="Organisation; its keys share a group account for suspicion.")
-    ] = None,
+    ] = None
     expires: Annotated[
         str | None,
         typer.Option(
             help="Expiry: a time from now such as 90d or 12h, or a UTC date such as 2027-01-31; by default never."
         ),
-    ] = None,
-    remark: Annotated[str, typer.Option("--note", help="Text to show in the list.")] = "",
-    another: Annotated[bool, typer.Option("--another", help="Create the key even if NAME has one.")] = False,
-) -> None:
+    ] = None
+    remark: Annotated[str, typer.Option("--note", help="Text to show in the list.")] = ""
+    another: Annotated[bool, typer.Option("--another", help="Create the key even if NAME has one.")] = False
+
+
+@commands.command(epilog="Example: modeltoll keys create modeltoll.yaml alice --organisation acme --expires 90d")
+@with_exit_codes
+@takes_options
+def create(options: CreateOptions) -> None:
     """Create an API key and print it on standard output. The key file holds only its hash, so it cannot be shown again."""
     from pydantic import ValidationError  # noqa: PLC0415  an extra
 
-    callers, path = _owner(settings)
+    callers, path = _owner(options.settings)
     from modeltoll.gateway.callers import api_key_file  # noqa: PLC0415
     from modeltoll.gateway.settings.errors import errors_of  # noqa: PLC0415
 
-    if tier not in callers.tiers:
-        raise SettingsError([f"--tier: there is no {tier!r}; there are: {', '.join(callers.tiers)}"])
+    if options.tier not in callers.tiers:
+        raise SettingsError([f"--tier: there is no {options.tier!r}; there are: {', '.join(callers.tiers)}"])
     now, (key, sha256) = _now(), api_key_file.draw_key()
-    end = None if expires is None else _expiry(expires, now)
+    end = None if options.expires is None else _expiry(options.expires, now)
     try:
         line = api_key_file.KeyRecord(
-            name=name, sha256=sha256, tier=tier, organisation=organisation, created=now, expires=end, note=remark
+            name=options.name,
+            sha256=sha256,
+            tier=options.tier,
+            organisation=options.organisation,
+            created=now,
+            expires=end,
+            note=options.remark,
         )
     except ValidationError as error:
         raise SettingsError(errors_of(error)) from None
-    api_key_file.change_keys(path, lambda document: api_key_file.with_key(document, line, another=another))
-    _print_key(key, f"created a key of {name} (id {line.identity}, tier {tier})")
+    api_key_file.change_keys(path, lambda document: api_key_file.with_key(document, line, another=options.another))
+    _print_key(key, f"created a key of {options.name} (id {line.identity}, tier {options.tier})")
 
 
 @commands.command("list", epilog="Example: modeltoll keys list modeltoll.yaml")
