@@ -124,7 +124,11 @@ def key_of(number):
 async def others(port, until):
     """Single rows of the other callers until something has happened: the time of each request, and its milliseconds."""
     rng, measured, ended = random.Random(time.time_ns()), [], asyncio.ensure_future(until)
-    headers = {"Authorization": f"Bearer {fixtures.KEY}", "Content-Type": "application/json", "Toll-Accept": fixtures.ACCEPT}
+    headers = {
+        "Authorization": f"Bearer {fixtures.KEY}",
+        "Content-Type": "application/json",
+        "Toll-Accept": fixtures.ACCEPT,
+    }
     async with aiohttp.ClientSession(headers=headers) as session:
 
         async def caller():

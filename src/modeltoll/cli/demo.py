@@ -45,9 +45,7 @@ class DemoOptions:
     port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="Port of the page, with --web; by default a free one.")
     ] = None
-    open_page: Annotated[
-        bool, typer.Option("--open/--no-open", help="Open the page in a browser, with --web.")
-    ] = False
+    open_page: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a browser, with --web.")] = False
 
 
 @commands.command(epilog="Example: modeltoll demo --out demo-out, or modeltoll demo --web --open")
@@ -76,7 +74,9 @@ def _write_report(options: DemoOptions) -> None:
     data, seed = options.data, options.seed
     if data not in DATA_LOADERS:
         raise SettingsError([f"--data: there is no {data!r}; there are: {', '.join(DATA_LOADERS)}"])
-    chosen = Options(data=data, data_dir=options.data_dir, sizes=SHORT_SIZES if options.short else DataSizes(), seed=seed)
+    chosen = Options(
+        data=data, data_dir=options.data_dir, sizes=SHORT_SIZES if options.short else DataSizes(), seed=seed
+    )
     command = shlex.join(["modeltoll", "demo", "--data", data, "--seed", str(seed)])
     with tempfile.TemporaryDirectory(prefix="modeltoll-demo-") as folder_name:
         result = run(chosen, Path(folder_name), stage, command)

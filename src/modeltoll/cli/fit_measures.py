@@ -57,9 +57,7 @@ def fit_teachers(options: FitTeachersOptions) -> None:
         if options.kind == "logistic":
             ensemble = _fit_logistic((x, y), options.teachers, options.seed, options.cores, checkpoints)
         else:
-            ensemble = _fit_networks(
-                options.kind, (x, y, shape_of_input), options.teachers, options.seed, checkpoints
-            )
+            ensemble = _fit_networks(options.kind, (x, y, shape_of_input), options.teachers, options.seed, checkpoints)
     except KeyboardInterrupt:
         if checkpoints.is_dir():
             note.print(f"what is trained is kept in {checkpoints}; the same command continues with it", soft_wrap=True)

@@ -69,7 +69,8 @@ _without_nan, _with_nan = (
 )
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # before JSON that some editors and shells have written
 _LARGE_BYTES = 256 << 10  # some 30 ms of decoding
-_ESCAPED_COLON = b"\\u003"  # how an escaped colon begins; a document with another escape that begins so is read slowly, too
+# How an escaped colon begins. A document with another escape that begins so is read by the slower decoder, too.
+_ESCAPED_COLON = b"\\u003"
 _PLAIN = frozenset((int, float, bool, type(None)))  # values that hold no colon
 
 
