@@ -28,6 +28,7 @@ from modeltoll.bench.hardware_costs import (
     memory_of,
 )
 from modeltoll.bench.honest.distribution_shifts import ORDINARY
+from modeltoll.bench.honest.file_callers import DECLARED_CALLERS, UNDECLARED_CALLERS
 from modeltoll.bench.honest.workload import WORKLOADS, RequestPattern, pay_for
 from modeltoll.bench.leak_measures import ENTROPY, measure_all
 from modeltoll.bench.result_files import read_results
@@ -202,9 +203,8 @@ def test_batches_cost_honest_callers_the_same_work(baseline):
 def test_honest_workloads_are_evaluated(baseline, workload):
     planned = WORKLOADS[workload]
     if workload_rows(replace(planned, drawn=min(1, planned.drawn)), baseline, np.random.default_rng(0)) is None:
-        assert planned.kind in {"other digits", "jittered columns", "missing values", "rescaled"}, (
-            "no images have these"
-        )
+        of_tables = {"other digits", "jittered columns", "missing values", "rescaled"}
+        assert planned.kind in {*of_tables, *DECLARED_CALLERS, *UNDECLARED_CALLERS}, "no images have these"
         return
     result = evaluate_honest(context(baseline, attack="honest", workload=workload))
     assert result.ratio >= 1.0
