@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["GATE_SECONDS", "RowTimes", "measure_times", "read_times", "write_times"]
 
-GATE_SECONDS = 1.03e-3  # own_p50_ms of results/benchmarks/bench_gateway.json, with SQLite
+GATE_SECONDS = 1.03e-3  # own_p50_ms of results/benchmarks/bench_gateway_without_kinds.json, with SQLite
 _FORMAT = 1  # of the files
 _TIMED, _REPEATS = 100, 5  # rows, and how often each is timed
 _BATCH, _BATCHES = 1000, 3
