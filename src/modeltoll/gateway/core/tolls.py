@@ -81,13 +81,13 @@ async def answer_toll(
     """A toll of ``work`` for an answer. A client that keeps no receipts redeems it: redeeming settles."""
     accept = request.accept
     puzzle, mode = selector.choose(work, accept, "" if accept.receipts else wire.REDEEM)
-    size = max(content.length, _slow_bytes(puzzle, work))
+    size = max(content.length, _slow_bytes(puzzle, work, 0 if mode == wire.SEALED else len(request.body)))
     return await off_loop_by_size(size, _answer_toll, runtime, request, content, work, (puzzle, mode))
 
 
-def _slow_bytes(puzzle: Puzzle, work: Work) -> int:
-    """A size above which work is done in another thread, for a puzzle that takes long to make; else 0."""
-    return LARGE_BYTES + 1 if puzzle.making_seconds(work) > _QUICK_SECONDS else 0
+def _slow_bytes(puzzle: Puzzle, work: Work, hashed: int) -> int:
+    """A size above which work is done in another thread; 0 where the puzzle is made quickly and few bytes are hashed."""
+    return LARGE_BYTES + 1 if hashed > LARGE_BYTES or puzzle.making_seconds(work) > _QUICK_SECONDS else 0
 
 
 def _answer_toll(
@@ -122,7 +122,8 @@ async def admission_toll(
     ``payment``: what the redeemed token counts for.
     """
     puzzle, mode = selector.choose(work, request.accept, wire.REDEEM)
-    size = max(0 if request.by_digest else len(request.body), _slow_bytes(puzzle, work))
+    slow = _slow_bytes(puzzle, work, len(request.body))
+    size = max(0 if request.by_digest else len(request.body), slow)
     return await off_loop_by_size(size, _admission_toll, runtime, request, model, (puzzle, mode), (work, payment))
 
 
