@@ -15,8 +15,8 @@ from modeltoll.gateway.protocols.openai_responses import OpenAIResponses
 from modeltoll.gateway.protocols.openai_text import OpenAIText
 from modeltoll.gateway.protocols.protocol import ServiceDescription
 from modeltoll.records import Answer
-from modeltoll.testing.protocol_streams import check_streams
-from modeltoll.testing.protocols import ProtocolTrial, StreamTrial
+from modeltoll.testing.protocol_streams import StreamTrial, check_streams
+from modeltoll.testing.protocols import ProtocolTrial
 
 SERVICE = ServiceDescription("llm", "", "tokens", max_rows=64, logprobs="raw")
 HEAD = {"id": "1", "created": 1, "model": "llm"}

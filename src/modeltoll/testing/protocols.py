@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from modeltoll.gateway.protocols.protocol import ParsedRequest, ServiceDescription, ServingProtocol
     from modeltoll.records import Evidence, Floats
 
-__all__ = ["ProtocolTrial", "StreamTrial", "check_protocol"]
+__all__ = ["ProtocolTrial", "check_protocol"]
 
 _MAX_MESSAGE = 1000  # characters of an error message, at most
 _FINGERPRINT_BYTES = 32
