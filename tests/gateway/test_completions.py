@@ -335,12 +335,26 @@ def test_a_stop_that_an_answer_names_is_shown_and_must_be_measured(name, words, 
 
 
 BIT = math.log(2)
+
+
+def json_format(kind):
+    """The format of JSON of one type, as OpenAI's chats have it."""
+    return {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": kind}}}
+
+
 ENDS = {
     "a stop that the server has cut off": (["so"], {}, {"stop": ["cat"]}, 2 * BIT),
     "a stop before any token": ([], {}, {"stop": "cat"}, BIT),
     "a stop whose token is reported": (["so", "cat"], {"text": "so"}, {"stop": ["cat"]}, 2 * BIT),
     "a token that ends it and is reported": (["so", "</s>"], {"text": "so"}, {"stop_token_ids": [2]}, 2 * BIT),
     "a grammar that may end anywhere": (["so"], {}, {"guided_regex": "so(me)?"}, 2 * BIT),
+    "a schema of numbers": (["so"], {}, {"guided_json": {"enum": [1, 12]}}, 2 * BIT),
+    "a schema of numbers that says object": (["so"], {}, {"json_schema": {"type": "object", "enum": [1, 12]}}, 2 * BIT),
+    "a format of numbers": (["so"], {}, {"response_format": json_format("integer")}, 2 * BIT),
+    "a format of another kind": (["so"], {}, {"response_format": {"type": "regex", "value": "so(me)?"}}, 2 * BIT),
+    "a format that ends with a bracket": (["so"], {}, {"response_format": json_format("object")}, BIT),
+    "a format of any object": (["so"], {}, {"response_format": {"type": "json_object"}}, BIT),
+    "a format of text": (["so"], {}, {"response_format": {"type": "text"}}, BIT),
     "the limit": (["so"], {"finish_reason": "length"}, {"stop": ["cat"]}, BIT),
     "an end that nobody chose": (["so"], {}, {}, BIT),
     "an end that nobody chose, before any token": ([], {}, {}, BIT),

@@ -61,7 +61,8 @@ def test_the_forms_of_tensors_are_cut():
     """Flat, by rows, as one row, as images; and texts and objects beside them."""
     flat, row = [0.5] * 500, [[0.5] * 500]
     rows, images = [[0.5, 1.5]] * 200, [[[0.5, 1, 2]] * 5] * 40
-    for data in (flat, row, rows, images, ["word " * 50], [{"b64": "QUJD" * 50}]):
+    texts = [["word " * 50], [["word " * 50], []], [{"b64": "QUJD" * 50}]]
+    for data in (flat, row, rows, images, *texts):
         text = json.dumps({"inputs": [{"name": "x", "data": data}]}).encode()
         assert decode_large(text) == json.loads(text)
 
@@ -98,6 +99,28 @@ def test_what_strict_json_refuses_or_reads_in_its_own_way_is_left_to_it(text, mo
         return
     with pytest.raises(RequestError):
         load_request(text)
+
+
+@pytest.mark.parametrize("text", [b'["", ' + b"1," * 500 + b"1]", b"[" + b"{}," * 500 + b"{}, 1]"])
+def test_numbers_beside_a_text_or_an_object_are_not_read_one_by_one(text):
+    """Each would take many times the memory of its bytes."""
+    with pytest.raises(ValueError, match="Expected"):
+        decode_large(text)
+
+
+def test_many_empty_objects_are_not_read_one_by_one():
+    with pytest.raises(ValueError, match="too many"):
+        decode_large(b"[" + b"{}," * 5000 + b"{}]")
+
+
+@pytest.mark.parametrize("space", [b"\x0b", b"\x0c", b"\x1c", b"\x85", b"\xa0"])
+@pytest.mark.parametrize(
+    "form", [b"%b[1, 2, 3, 4, 5, 6, 7]", b"[%b[1, 2, 3, 4, 5, 6, 7]]", b'{"a": [1, 2, 3, 4, 5]}%b']
+)
+def test_only_white_space_of_json_is_left_out(form, space):
+    decode_large(form % b" \t\r\n")
+    with pytest.raises(ValueError):
+        decode_large(form % space)
 
 
 @pytest.mark.parametrize("text", [b'{"a":' * 5000 + b"1" + b"}" * 5000, b"[" * 50_000, b"[" * 50_000 + b"]" * 50_000])

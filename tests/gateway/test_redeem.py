@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 
 import pytest
 from hypothesis import given
@@ -10,10 +12,14 @@ from hypothesis import strategies as st
 
 from modeltoll import wire
 from modeltoll.errors import RequestError, TokenExpired, TokenRefused
-from modeltoll.gateway.core.tolls import redeem
+from modeltoll.gateway.core import tolls
+from modeltoll.gateway.core.tolls import TollContent, admission_toll, answer_toll, redeem
+from modeltoll.gateway.threads import LARGE_BYTES
 from modeltoll.puzzle.puzzle import SolveControl
 from modeltoll.puzzle.seal import REFUSED
 from modeltoll.puzzle.solver import solve
+from modeltoll.records import Answer, Work
+from modeltoll.settlement_records import RECEIPT_BYTES, Receipt
 
 REDEEMED = wire.Accept(mode="redeem")
 PUZZLES = ["sha256", "argon2id", "hashcash", "timelock"]
@@ -138,3 +144,16 @@ HARNESS = []
 def _harness_for_hypothesis(harness):
     """Hypothesis runs many examples in one test; they share one harness."""
     HARNESS[:] = [harness]
+
+
+@pytest.mark.parametrize("body", [b"{}", bytes(LARGE_BYTES + 1)])
+def test_the_event_loop_does_not_wait_for_the_digest_of_a_large_request(harness, monkeypatch, body):
+    """A token holds the digest of its request, whether or not it holds the request or its answer is small."""
+    claim, made_in = tolls._claim, []
+    monkeypatch.setattr(tolls, "_claim", lambda *terms: made_in.append(threading.current_thread()) or claim(*terms))
+    request, receipt = harness.request(body, accept=REDEEMED, by_digest=True), Receipt(bytes(RECEIPT_BYTES), 1.0)
+    selector, work = harness.gate().config.selector, Work(1e-4, 1, 1e-4)
+    content = TollContent(Answer(200, "application/json", b"{}"), receipt, b"", None, 0.0)
+    asyncio.run(answer_toll(harness.runtime, selector, request, content, work))
+    asyncio.run(admission_toll(harness.runtime, selector, request, "iris", work, receipt))
+    assert [thread is threading.main_thread() for thread in made_in] == [len(body) <= LARGE_BYTES] * 2

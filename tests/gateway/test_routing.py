@@ -65,7 +65,14 @@ def test_a_request_goes_to_the_first_route_of_its_path_and_method(client):
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("GET", "/fail"), ("POST", "/hello/you"), ("GET", "/hello/you/"), ("PUT", "/own"), ("GET", "/")],
+    [
+        ("GET", "/fail"),
+        ("POST", "/hello/you"),
+        ("GET", "/hello/you/"),
+        ("PUT", "/own"),
+        ("GET", "/"),
+        ("POST", "/own%0A"),
+    ],
 )
 def test_any_other_request_gets_the_same_refusal(client, method, path):
     answer = client.request(method, path)

@@ -209,3 +209,32 @@ def test_numbers_of_numpy_are_stored_as_they_are(store, stores):
             assert [line.at for _, _, line in await ledger.log(0, 10)] == [at]
 
     asyncio.run(go())
+
+
+@pytest.mark.filterwarnings("ignore")  # of what the first event loop leaves behind
+@pytest.mark.parametrize(("store", "turns"), [*(("sqlite", turns) for turns in range(4)), ("postgresql", 0)])
+def test_steps_of_an_event_loop_that_was_closed_do_not_hold_up_those_of_the_next(store, stores, turns):
+    """As of an application whose requests are handled in one event loop after another, none of which closes the ledger."""
+    ledger, begun = ledger_from_url(stores[store]), []
+
+    async def begin():
+        await ledger.open()
+        begun.extend(
+            asyncio.ensure_future(ledger.charge(ALICE, make_charge(*range(number, number + 65)))) for number in range(9)
+        )
+        for _ in range(turns):
+            await asyncio.sleep(0)
+
+    async def go_on():
+        await ledger.open()
+        charged = [ledger.charge(BOB, make_charge(number)) for number in range(3)]
+        async with asyncio.timeout(10):
+            accounts = await asyncio.gather(*charged)
+            await ledger.close()
+        return max(account.rows for account in accounts)
+
+    for _ in range(2):
+        first = asyncio.new_event_loop()
+        first.run_until_complete(begin())
+        first.close()
+    assert asyncio.run(go_on()) == 3

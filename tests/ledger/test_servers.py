@@ -408,6 +408,25 @@ def test_charges_and_settlements_of_a_day_update_no_index(database):
     owner.close()
 
 
+def test_statements_that_are_no_longer_prepared_or_planned_for_other_tables_are_prepared_again(database):
+    """As where a pool of connections is between, or a newer gateway has changed the tables."""
+
+    async def go():
+        ledger = await opened(database)
+        await ledger.charge(CALLER, new_charge(0))
+        (connection,) = ledger._server._groups._idle
+        connection._names.update(dict.fromkeys(connection._names, b"none"))
+        account = await ledger.charge(CALLER, new_charge(1))
+        await ledger.standing(CALLER)
+        with psycopg.connect(database, autocommit=True) as direct:
+            direct.execute("ALTER TABLE modeltoll.standings ALTER COLUMN settled_rows TYPE numeric")
+        await ledger.standing(CALLER)
+        await ledger.close()
+        return account.rows
+
+    assert asyncio.run(go()) == 2
+
+
 def test_encryption_that_the_server_does_not_offer_is_reported(database, caplog):
     assert "do not agree on encryption" in refused(opened(f"{database}?sslmode=require"), caplog)
 

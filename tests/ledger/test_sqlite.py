@@ -402,6 +402,18 @@ def test_a_file_that_is_removed_while_in_use_is_noticed(made):
     asyncio.run(go())
 
 
+def test_a_write_ahead_log_that_cannot_be_read_fails_the_step_at_once(made):
+    async def go():
+        ledger = SqliteLedger(made)
+        await ledger.open()
+        ledger._file._wal = made / "no folder"
+        with pytest.raises(LedgerError, match="cannot be read"):
+            await asyncio.wait_for(ledger.charge(CALLER, new_charge(1)), 5)
+        await ledger.close()
+
+    asyncio.run(go())
+
+
 def test_the_write_ahead_log_is_emptied_as_it_grows(made, monkeypatch):
     monkeypatch.setattr(sqlite_connection, "WAL_BYTES", 100_000)
     wal = made.with_name(made.name + "-wal")

@@ -17,6 +17,8 @@ from psycopg.adapt import Transformer
 from psycopg.errors import error_from_result
 from psycopg.pq import ConnStatus, ExecStatus, Format
 
+from modeltoll.ledger.postgres_errors import OUTDATED
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -128,7 +130,8 @@ class PostgresConnection:
     async def exchange(self, statements: Sequence[Statement]) -> list[Any]:
         """See ``GroupConnection.exchange``; a result is a list of rows.
 
-        A group of which a statement could not be prepared ends the connection, for what is prepared on it is not known.
+        A group of which a statement could not be prepared ends the connection, for what is prepared on it is not known. So
+        does one that finds a statement no longer prepared, or prepared for tables that have changed.
         """
         loop, socket = asyncio.get_running_loop(), self._pgconn.socket
         done: asyncio.Future[None] = loop.create_future()
@@ -143,7 +146,8 @@ class PostgresConnection:
         finally:
             loop.remove_reader(socket)
             loop.remove_writer(socket)
-        if prepared < len(self._names) and any(isinstance(outcome, Exception) for outcome in replies.outcomes):
+        errors = [outcome for outcome in replies.outcomes if isinstance(outcome, psycopg.Error)]
+        if errors and (prepared < len(self._names) or any(error.sqlstate in OUTDATED for error in errors)):
             self._pgconn.finish()
         return replies.outcomes
 

@@ -6,9 +6,20 @@ import psycopg
 
 from modeltoll.errors import LedgerError
 
-__all__ = ["MESSAGES", "READ_ONLY", "NotPrimaryError", "connection_error", "is_lost", "ledger_error", "was_refused"]
+__all__ = [
+    "MESSAGES",
+    "OUTDATED",
+    "READ_ONLY",
+    "NotPrimaryError",
+    "connection_error",
+    "is_lost",
+    "ledger_error",
+    "was_refused",
+]
 
 READ_ONLY = "25006"
+# A statement is not prepared any more, as where a pool of connections is between; or its plan is of tables that have changed.
+OUTDATED = frozenset({"26000", "0A000"})
 
 # Public messages by SQLSTATE, whole or by its class. Callers may read them, so they contain no address.
 MESSAGES = {
@@ -48,7 +59,7 @@ _UNREACHABLE = "the ledger's server cannot be reached"
 
 # The server rolled the statement back: read-only, starting, serialization failure, deadlock. 57P01 is not among them: a
 # server that is stopped may have committed already.
-_ROLLED_BACK = frozenset({READ_ONLY, "57P03", "40001", "40P01"})
+_ROLLED_BACK = frozenset({READ_ONLY, "57P03", "40001", "40P01"}) | OUTDATED
 _LATER = frozenset({MESSAGES[READ_ONLY], MESSAGES["57P03"]})
 
 

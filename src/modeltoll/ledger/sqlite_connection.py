@@ -86,6 +86,7 @@ class SqliteConnection:
         self._checkpoint_above = WAL_BYTES
         self._connection: sqlite3.Connection | None = None
         self._thread: ThreadPoolExecutor | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None  # in which the jobs of the queue wait
         self._queue: list[_Step] = []
         self._due = False  # the queue's transaction is to run at the end of this turn of the event loop
         self._busy = False  # the thread uses the connection
@@ -107,7 +108,7 @@ class SqliteConnection:
         finally:
             if self._connection is None:
                 thread.shutdown(wait=False)
-        self._thread, self._due = thread, False
+        self._thread, self._loop, self._due = thread, asyncio.get_running_loop(), False
 
     async def close(self) -> None:
         """Finish the jobs in the queue, then close the file."""
@@ -132,6 +133,8 @@ class SqliteConnection:
         if self._thread is None:
             raise LedgerError("the ledger is not open")
         loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._leave_loop(loop)
         step = _Step(job, loop.create_future(), large)
         self._queue.append(step)
         if not (self._busy or self._due):
@@ -154,6 +157,12 @@ class SqliteConnection:
             return await asyncio.to_thread(self._read_separately, job)
         except sqlite3.Error as error:
             raise self._ledger_error(error) from error
+
+    def _leave_loop(self, new: asyncio.AbstractEventLoop) -> None:
+        """Forget the jobs of an event loop that ended before the file was closed; one may still run in the thread."""
+        self._loop, self._queue, self._due = new, [], False
+        if self._busy:
+            self._submit()
 
     def _run_turn(self) -> None:
         """Run the jobs of the queue: here, or in the thread if one is large, or if another process is writing."""
@@ -233,6 +242,8 @@ class SqliteConnection:
             raise LedgerError(
                 "the ledger's file was removed while in use; restart the gateway", private=str(self._path)
             ) from None
+        except OSError as error:
+            raise LedgerError("the ledger's file cannot be read", private=f"{self._path}: {error}") from error
 
     # The following methods run in a thread.
 

@@ -84,6 +84,7 @@ class StepGroups(Generic[C]):
         self._server = server
         self._connections = connections
         self._open = False
+        self._loop: asyncio.AbstractEventLoop | None = None  # in which the steps wait
         self._due = False  # a group is to be made at the end of this turn of the event loop
         self._waiting: list[_Step[C]] = []
         self._idle: list[GroupConnection[C]] = []
@@ -91,11 +92,13 @@ class StepGroups(Generic[C]):
 
     def open(self) -> None:
         """Accept steps, in the running event loop."""
-        self._open, self._due, self._waiting = True, False, []
+        self._open = True
+        self._enter_loop()
 
     async def close(self) -> None:
         """Finish the steps in progress, then close all connections."""
         self._open = False
+        self._enter_loop()
         self._make_groups()
         while self._groups:
             await asyncio.wait(self._groups)
@@ -109,7 +112,7 @@ class StepGroups(Generic[C]):
         """
         if not self._open:
             raise LedgerError("the ledger is not open")
-        loop = asyncio.get_running_loop()
+        loop = self._enter_loop()
         step = _Step(command, repeatable, loop.create_future())
         late = loop.call_later(self.timeout, self._fail, step, TimeoutError(f"nothing within {self.timeout} s"))
         self._submit(step)
@@ -117,6 +120,14 @@ class StepGroups(Generic[C]):
             return await step.result
         finally:
             late.cancel()
+
+    def _enter_loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop that runs. The steps and connections of one that ended before the ledger was closed are forgotten."""
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._loop, self._due = loop, False
+            self._waiting, self._idle, self._groups = [], [], set()
+        return loop
 
     def _submit(self, step: _Step[C]) -> None:
         self._waiting.append(step)

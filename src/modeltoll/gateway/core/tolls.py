@@ -81,13 +81,18 @@ async def answer_toll(
     """A toll of ``work`` for an answer. A client that keeps no receipts redeems it: redeeming settles."""
     accept = request.accept
     puzzle, mode = selector.choose(work, accept, "" if accept.receipts else wire.REDEEM)
-    size = _thread_size(content.length, puzzle, work)
+    hashed = 0 if mode == wire.SEALED else len(request.body)
+    size = _thread_size(content.length, hashed, puzzle, work)
     return await off_loop_by_size(size, _answer_toll, runtime, request, content, work, (puzzle, mode))
 
 
-def _thread_size(size: int, puzzle: Puzzle, work: Work) -> int:
-    """The size by which ``off_loop_by_size`` chooses the thread: that of a large body, at least, where the puzzle is slow to make."""
-    return max(size, LARGE_BYTES + 1) if puzzle.making_seconds(work) > _QUICK_SECONDS else size
+def _thread_size(size: int, hashed: int, puzzle: Puzzle, work: Work) -> int:
+    """The size by which ``off_loop_by_size`` chooses the thread, of a toll that holds ``size`` bytes.
+
+    It is that of a large body, at least, where many bytes are hashed or the puzzle is slow to make.
+    """
+    is_slow = hashed > LARGE_BYTES or puzzle.making_seconds(work) > _QUICK_SECONDS
+    return max(size, LARGE_BYTES + 1) if is_slow else size
 
 
 def _answer_toll(
@@ -122,7 +127,7 @@ async def admission_toll(
     ``payment``: what the redeemed token counts for.
     """
     puzzle, mode = selector.choose(work, request.accept, wire.REDEEM)
-    size = _thread_size(0 if request.by_digest else len(request.body), puzzle, work)
+    size = _thread_size(0 if request.by_digest else len(request.body), len(request.body), puzzle, work)
     return await off_loop_by_size(size, _admission_toll, runtime, request, model, (puzzle, mode), (work, payment))
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from modeltoll.errors import RequestError
+from modeltoll.gateway.protocols.completion_ends import chooses_end
 from modeltoll.gateway.protocols.openai_shape import bounded, unbounded
 from modeltoll.gateway.protocols.request_members import RequestMembers, has_value, names
 
@@ -23,7 +24,6 @@ __all__ = [
     "check_messages",
     "check_references",
     "check_tools",
-    "chooses_end",
     "pinned",
     "stream_bound",
     "stream_terms",
@@ -90,11 +90,6 @@ _NEUTRAL: Mapping[str, tuple[object, ...]] = {
 }
 _SENT = ("temperature", "top_p", "frequency_penalty", "presence_penalty")
 
-# Members that decide what ends a completion, beside those whose names begin with "stop".
-_ENDS = names(
-    """ignore_eos min_tokens logit_bias allowed_token_ids bad_words regex ebnf grammar
-    guided_regex guided_choice guided_grammar structured_outputs structural_tag"""
-)
 _REFERENCES = frozenset(("uuid", "file_id", "content_hash"))  # of what the server has kept from another request
 _TOOLS = frozenset(("function", "custom"))  # those that the caller runs
 _CALLS = frozenset(("tool_calls", "function_call", "tools"))  # may have any members
@@ -239,11 +234,6 @@ def chat_note(document: dict[str, Any]) -> ChatNote:
     stops = [one for one in (stop if isinstance(stop, list) else [stop]) if isinstance(one, str)]
     longest = max((len(one.encode("utf-8", "replace")) for one in stops), default=0)
     return ChatNote(frozenset(_names(document)), longest, chooses_end(document))
-
-
-def chooses_end(document: dict[str, Any]) -> bool:
-    """Whether a request says what ends a completion, or where it may end."""
-    return any(has_value(value) and (name in _ENDS or name.startswith("stop")) for name, value in document.items())
 
 
 def _names(document: dict[str, Any]) -> list[str]:

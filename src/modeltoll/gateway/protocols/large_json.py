@@ -18,11 +18,17 @@ __all__ = ["decode_large"]
 _PIECE_BYTES = 128 * 1024  # less than a millisecond of decoding
 _PAUSE_SECONDS = 1e-4  # after a piece: a thread that waits for the interpreter needs about as long to wake up
 _DEPTH = 8  # of objects and lists that are read member by member; each takes a pass over the text
-_MOST_QUOTES = 4096  # in such a list: of many texts or objects, each by itself takes more memory than all at once
+_MOST_MARKS = (
+    4096  # quotes or braces in a list of texts or objects: many, each by itself, take more memory than all at once
+)
 _MOST_BRACKETS = 1 << 16  # in an item of a list, beyond a piece's length
 
+_WHITE_SPACE = b" \t\n\r"  # of JSON
+
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_items = msgspec.json.Decoder(
+    list[dict[str, msgspec.Raw] | list[str] | str]
+).decode  # no numbers: there may be millions
 _whole = msgspec.json.Decoder().decode
 
 
@@ -38,18 +44,22 @@ def decode_large(text: bytes) -> Any:
 def _decoded(text: bytes, depth: int) -> Any:
     if len(text) <= _PIECE_BYTES:
         return _whole(text)
-    if depth == 0:
+    if depth <= 0:
         raise ValueError("the document is nested too deeply to be cut")
-    text = text.strip()
+    text = text.strip(_WHITE_SPACE)
     if text.startswith(b"{"):
-        return {name: _decoded(bytes(member), depth - 1) for name, member in _members(text).items()}
+        return _object(_members(text), depth)
     if not text.startswith(b"["):
         return _whole(text)  # a string, which is copied
     if b'"' not in text and b"{" not in text:
         return _list_of_numbers(text, depth)
-    if text.count(b'"') > _MOST_QUOTES:
+    if max(text.count(b'"'), text.count(b"{")) > _MOST_MARKS:
         raise ValueError("the list has too many texts or members to be cut")
-    return [_decoded(bytes(item), depth - 1) for item in _items(text)]
+    return [_object(item, depth - 1) if isinstance(item, dict) else item for item in _items(text)]
+
+
+def _object(members: dict[str, msgspec.Raw], depth: int) -> dict[str, Any]:
+    return {name: _decoded(bytes(member), depth - 1) for name, member in members.items()}
 
 
 def _list_of_numbers(text: bytes, depth: int) -> list[Any]:

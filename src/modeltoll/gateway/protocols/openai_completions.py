@@ -15,7 +15,6 @@ from modeltoll.gateway.protocols.chat_requests import (
     altered,
     answer_bound,
     chat_note,
-    chooses_end,
     pinned,
     stream_bound,
     stream_terms,
@@ -26,6 +25,7 @@ from modeltoll.gateway.protocols.completion_answers import (
     measured_text,
     shown_logprobs,
 )
+from modeltoll.gateway.protocols.completion_ends import chooses_end
 from modeltoll.gateway.protocols.completion_streams import CompletionStream
 from modeltoll.gateway.protocols.fingerprints import row_fingerprints
 from modeltoll.gateway.protocols.openai_shape import (

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from modeltoll.errors import RequestError
-from modeltoll.gateway.protocols.chat_requests import check_references, chooses_end, token_bytes
+from modeltoll.gateway.protocols.chat_requests import check_references, token_bytes
+from modeltoll.gateway.protocols.completion_ends import chooses_end
 from modeltoll.gateway.protocols.openai_shape import bounded, unbounded
 from modeltoll.gateway.protocols.request_members import RequestMembers, has_value, names
 from modeltoll.gateway.protocols.strict_json import canonical

@@ -122,7 +122,7 @@ class PublicRouter:
         scope = request.scope
         path, method = route_path(scope), "GET" if scope["method"] == "HEAD" else scope["method"]
         for served, pattern, handler in self._routes:
-            found = pattern.match(path) if method == served else None
+            found = pattern.fullmatch(path) if method == served else None
             if found is not None:
                 scope["path_params"] = {**scope.get("path_params", {}), **found.groupdict()}
                 return handler
