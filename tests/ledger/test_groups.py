@@ -94,6 +94,24 @@ def test_a_hundred_steps_of_one_turn_are_one_group_and_add_up(store, stores, mon
     asyncio.run(go())
 
 
+def test_statements_that_may_take_long_hold_up_no_others(stores, monkeypatch):
+    async def go():
+        async with open_ledger(stores["postgresql"]) as ledger:
+            await ledger.charge(ALICE, make_charge(0))
+            await ledger.settle(BOB, (), Reservation(0.0, 1.0), NOW)  # a standing of this day, which is not swept
+            with counted_exchanges(monkeypatch, ledger, "postgresql") as sizes:
+                await asyncio.gather(
+                    ledger.largest(3),
+                    *(ledger.charge(ALICE, make_charge(number)) for number in range(1, 11)),
+                    ledger.log(0, 10),
+                    *(ledger.adjust(BOB, Adjustment(1.0)) for _ in range(10)),
+                )
+            assert sorted(sizes) == [1, 1, 20]
+            assert (await ledger.account(ALICE, MODEL)).rows == 11
+
+    asyncio.run(go())
+
+
 def damage(store, url):
     """Make Alice's account one that nothing can read."""
     if store == "sqlite":

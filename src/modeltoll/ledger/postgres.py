@@ -212,7 +212,7 @@ class PostgresLedger:
         else:
             await self._server.fetch(_BILL_AND_ADJUST, (*adjustment_values(caller, adjustment), *columns, *changes))
         if (due := self._retention.sweep(entry.at)) is not None:
-            ((more,),) = await self._server.fetch(_SWEEP, sweep_values(due))
+            ((more,),) = await self._server.fetch(_SWEEP, sweep_values(due), alone=True)
             self._retention.swept(more=more)
 
     async def spend(self, caller: Caller, more: DailyUsage, quota: DailyQuota) -> bool:
@@ -242,12 +242,12 @@ class PostgresLedger:
 
     async def largest(self, limit: int) -> Sequence[Account]:
         """See ``Ledger.largest``."""
-        found = await self._server.fetch(_LARGEST, (bounded(limit),), repeatable=True)
+        found = await self._server.fetch(_LARGEST, (bounded(limit),), repeatable=True, alone=True)
         return [decode_state(Caller(row[0]), row) for row in found]
 
     async def log(self, after: int, limit: int) -> Sequence[tuple[int, str, LogEntry]]:
         """See ``Ledger.log``."""
-        found = await self._server.fetch(_LOG, (bounded(after), bounded(limit)), repeatable=True)
+        found = await self._server.fetch(_LOG, (bounded(after), bounded(limit)), repeatable=True, alone=True)
         return [decode_line(number, dict(zip(_LINE, columns, strict=True))) for number, *columns in found]
 
     def logged_as(self, caller: Caller) -> str:

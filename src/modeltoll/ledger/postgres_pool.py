@@ -87,16 +87,19 @@ class PostgresPool:
         """Finish the steps in progress, then close all connections."""
         await self._groups.close()
 
-    async def fetch(self, query: str, values: Sequence[Any], *, repeatable: bool = False) -> list[tuple[Any, ...]]:
+    async def fetch(
+        self, query: str, values: Sequence[Any], *, repeatable: bool = False, alone: bool = False
+    ) -> list[tuple[Any, ...]]:
         """Run one statement and return its rows once it is committed. Cancelling the caller does not stop it.
 
-        ``repeatable``: executing the statement twice is the same as once.
+        ``repeatable``: executing the statement twice is the same as once. ``alone``: it may take long; others do not wait.
 
         Raises:
             LedgerError: the server does not answer in time, or refuses; the statement may or may not have been executed.
             ValueError: PostgreSQL cannot store a value.
         """
-        rows: list[tuple[Any, ...]] = await self._groups.run(Statement.of(query, values), repeatable=repeatable)
+        statement = Statement.of(query, values)
+        rows: list[tuple[Any, ...]] = await self._groups.run(statement, repeatable=repeatable, alone=alone)
         return rows
 
     async def connect(self) -> PostgresConnection:

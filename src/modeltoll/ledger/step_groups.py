@@ -68,10 +68,14 @@ class GroupServer(Protocol[C_contra]):
 
 @dataclass(slots=True, eq=False)
 class _Step(Generic[C]):
-    """A command that waits for its result. ``repeatable``: executing it twice is the same as once."""
+    """A command that waits for its result.
+
+    ``repeatable``: executing it twice is the same as once. ``alone``: it may take long, and no other step waits for it.
+    """
 
     command: C
     repeatable: bool
+    alone: bool
     result: asyncio.Future[Any]
     repetitions: int = 0
 
@@ -104,8 +108,10 @@ class StepGroups(Generic[C]):
             await asyncio.wait(self._groups)
         await self._close_idle()
 
-    async def run(self, command: C, *, repeatable: bool = False) -> Any:
+    async def run(self, command: C, *, repeatable: bool = False, alone: bool = False) -> Any:
         """The result of a step once it is durable. Cancelling the caller does not stop it.
+
+        ``repeatable``: executing it twice is the same as once. ``alone``: it may take long, and goes in a group of its own.
 
         Raises:
             LedgerError: the server does not answer in time, or refuses; the step may or may not have been executed.
@@ -113,7 +119,7 @@ class StepGroups(Generic[C]):
         if not self._open:
             raise LedgerError("the ledger is not open")
         loop = self._enter_loop()
-        step = _Step(command, repeatable, loop.create_future())
+        step = _Step(command, repeatable, alone, loop.create_future())
         late = loop.call_later(self.timeout, self._fail, step, TimeoutError(f"nothing within {self.timeout} s"))
         self._submit(step)
         try:
@@ -139,10 +145,17 @@ class StepGroups(Generic[C]):
         self._due = False
         self._waiting = [step for step in self._waiting if not _took_too_long(step)]
         while self._waiting and len(self._groups) < self._connections:
-            group, self._waiting = self._waiting[:_LARGEST_GROUP], self._waiting[_LARGEST_GROUP:]
-            task = asyncio.get_running_loop().create_task(self._run_group(group))
+            task = asyncio.get_running_loop().create_task(self._run_group(self._next_group()))
             self._groups.add(task)
             task.add_done_callback(self._group_ended)
+
+    def _next_group(self) -> Sequence[_Step[C]]:
+        """Take the steps of the next group from those that wait: the first step, and others if it need not go alone."""
+        shared = [step for step in self._waiting if not step.alone][:_LARGEST_GROUP]
+        group = self._waiting[:1] if self._waiting[0].alone else shared
+        taken = set(map(id, group))
+        self._waiting = [step for step in self._waiting if id(step) not in taken]
+        return group
 
     def _group_ended(self, task: asyncio.Task[None]) -> None:
         self._groups.discard(task)
