@@ -6,6 +6,8 @@ once and their replies read in order, so that they share a round trip; each scri
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hashlib
 from dataclasses import dataclass
 from importlib import resources
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["Argument", "CommandConnection", "Script", "encode_command"]
 
 Argument = bytes | float | str  # of a command
+
+_CLOSING_SECONDS = 1.0  # for the server's part in closing a connection
 
 
 def encode_command(arguments: Iterable[Argument]) -> bytes:
@@ -81,7 +85,7 @@ class CommandConnection:
             except faults.RedisError as error:
                 replies.append(error)
                 if not _is_reply(error):
-                    await self._connection.disconnect(nowait=True)
+                    await self.close()
                     break
         return replies + [replies[-1]] * (len(commands) - len(replies))
 
@@ -94,8 +98,10 @@ class CommandConnection:
             return False
 
     async def close(self) -> None:
-        """See ``GroupConnection.close``."""
-        await self._connection.disconnect(nowait=True)
+        """See ``GroupConnection.close``. Without the wait a connection with TLS would outlive its event loop."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSING_SECONDS):
+                await self._connection.disconnect()
 
 
 def _is_reply(error: faults.RedisError) -> bool:

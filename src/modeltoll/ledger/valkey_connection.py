@@ -135,8 +135,13 @@ class ValkeyConnection:
             protocol=2,
             **self._parameters,
         )
-        await connection.connect()  # type: ignore[no-untyped-call]
-        return CommandConnection(connection, self._scripts.values())
+        commands = CommandConnection(connection, self._scripts.values())
+        try:
+            await connection.connect()  # type: ignore[no-untyped-call]
+        except BaseException:
+            await commands.close()
+            raise
+        return commands
 
     def was_refused(self, error: Exception) -> bool:
         """See ``GroupServer.was_refused``."""
