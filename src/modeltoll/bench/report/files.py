@@ -9,19 +9,19 @@ import numpy as np
 from modeltoll.bench.evasions.registry import NO_EVASION
 from modeltoll.bench.experiment import HONEST
 from modeltoll.bench.honest.workload import WORKLOADS
+from modeltoll.bench.report.cells import NONE, by_group, ratio_cell, suspicion_cell
 from modeltoll.bench.report.model import Section, Table
 from modeltoll.bench.toll_schemes import CALIBRATED, CLASSES_ONLY, CONFORMAL, PUBLISHED, UNKNOWN_STRANGERS
-from modeltoll.formatting import number, percent, times
+from modeltoll.formatting import number, percent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from modeltoll.bench.report.aggregate import Results, SeedAggregate
 
 __all__ = ["affordable", "file_callers", "file_clones", "file_disguises", "file_thieves"]
 
 _SUITE = "magika"
-_NONE = "\N{EN DASH}"
 _TOLLS = {
     PUBLISHED: "published toll",
     CONFORMAL: "our toll",
@@ -33,29 +33,13 @@ _DISGUISES = ("anonymous-1000", "fresh-fillers-4", "fresh-fillers-16", "bank")
 _TIME_FACTOR = 10.0  # of the time without toll, for which clones are compared
 _OWN = "honest callers' files"
 
-_Key = tuple[str, ...]
-
-
-def _by(found: Iterable[SeedAggregate], *members: str) -> dict[_Key, dict[_Key, SeedAggregate]]:
-    """{values of the members: {(toll, evasion): result}}, in order."""
-    table: dict[_Key, dict[_Key, SeedAggregate]] = {}
-    for one in found:
-        table.setdefault(tuple(one[member] for member in members), {})[one["tariff"], one["evasion"]] = one
-    return table
-
-
-def _ratio(one: SeedAggregate | None) -> str:
-    return _NONE if one is None else one.format_mean(times, "ratio") + one.mark
-
-
-def _suspicion(one: SeedAggregate | None) -> str:
-    return "" if one is None or not one.mean("suspected") else f"row {number(one.first_alarm)}"
+_COLUMNS = ("tariff", "evasion")
 
 
 def file_callers(results: Results) -> Section | None:
     """What honest callers of each type of file pay."""
     rows = []
-    for (name,), tolls in _by(results.select(_SUITE, attack=HONEST), "workload").items():
+    for name, tolls in by_group(results.select(_SUITE, attack=HONEST), ("workload",), _COLUMNS).items():
         workload, ours = WORKLOADS.get(name), tolls.get((CONFORMAL, NO_EVASION))
         if workload is None or ours is None:
             continue
@@ -63,7 +47,7 @@ def file_callers(results: Results) -> Section | None:
             cell
             for toll in _TOLLS
             for one in (tolls.get((toll, NO_EVASION)),)
-            for cell in ((_ratio(one),) if toll == PUBLISHED else (_ratio(one), _suspicion(one)))
+            for cell in ((ratio_cell(one),) if toll == PUBLISHED else (ratio_cell(one), suspicion_cell(one)))
         ]
         declared = "yes" if workload.declared else "no"
         rows.append((name, declared, number(ours["queries"]), *cells, percent(ours["victim_accuracy"])))
@@ -81,10 +65,10 @@ def file_callers(results: Results) -> Section | None:
     return Section("Honest callers by file type", text, Table(head, tuple(rows), 2)) if rows else None
 
 
-def _thieves(results: Results) -> dict[_Key, dict[_Key, SeedAggregate]]:
+def _thieves(results: Results) -> dict[tuple[str, str], dict[tuple[str, str], SeedAggregate]]:
     """Thieves by the source of their files and their attack; own files first."""
     found = [one for one in results.select(_SUITE, defence="none") if one["attack"] != HONEST]
-    return _by(found, "foreign", "attack")
+    return by_group(found, ("foreign", "attack"), _COLUMNS)
 
 
 def _source(foreign: str) -> str:
@@ -98,10 +82,10 @@ def file_thieves(results: Results) -> Section | None:
         if any(row[0] == _source(foreign) for row in rows) or (CONFORMAL, NO_EVASION) not in tolls:
             continue  # clones of both kinds are trained on the same rows, which have one price
         ours = tolls[CONFORMAL, NO_EVASION]
-        cells = [_ratio(tolls.get((CONFORMAL, evasion))) for evasion in _ACCOUNTS]
-        others = [_ratio(tolls.get((toll, NO_EVASION))) for toll in (UNKNOWN_STRANGERS, CALIBRATED)]
-        published = [_ratio(tolls.get((PUBLISHED, evasion))) for evasion in (NO_EVASION, "accounts-10")]
-        rows.append((_source(foreign), number(ours["queries"]), *published, *cells, *others, _suspicion(ours)))
+        cells = [ratio_cell(tolls.get((CONFORMAL, evasion))) for evasion in _ACCOUNTS]
+        others = [ratio_cell(tolls.get((toll, NO_EVASION))) for toll in (UNKNOWN_STRANGERS, CALIBRATED)]
+        published = [ratio_cell(tolls.get((PUBLISHED, evasion))) for evasion in (NO_EVASION, "accounts-10")]
+        rows.append((_source(foreign), number(ours["queries"]), *published, *cells, *others, suspicion_cell(ours)))
     head = (
         *("files", "rows", "published: 1 account", "10 accounts"),
         *(f"ours: {title}" if place == 0 else title for place, title in enumerate(_ACCOUNTS.values())),
@@ -120,7 +104,7 @@ def file_disguises(results: Results) -> Section | None:
     for (foreign, _), tolls in _thieves(results).items():
         if not any((CONFORMAL, evasion) in tolls for evasion in _DISGUISES):
             continue
-        cells = (_ratio(tolls.get((toll, evasion))) for evasion in _DISGUISES for toll in (PUBLISHED, CONFORMAL))
+        cells = (ratio_cell(tolls.get((toll, evasion))) for evasion in _DISGUISES for toll in (PUBLISHED, CONFORMAL))
         rows.append((_source(foreign), *cells))
     titles = (
         "1,000 anonymous accounts",
@@ -166,10 +150,10 @@ def file_clones(results: Results) -> Section | None:
 def _for_the_same_time(one: SeedAggregate | None) -> tuple[str, str]:
     """The rows that a thief gets in ten times the time without toll, and its clone's fidelity; over seeds their means."""
     if one is None:
-        return _NONE, _NONE
+        return NONE, NONE
     found = [affordable(document) for document in one.documents]
     fidelities = [fidelity for _, fidelity in found if fidelity is not None]
-    fidelity = percent(float(np.mean(fidelities))) if len(fidelities) == len(found) else _NONE
+    fidelity = percent(float(np.mean(fidelities))) if len(fidelities) == len(found) else NONE
     return number(float(np.mean([rows for rows, _ in found]))), fidelity
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from modeltoll.bench.evasions.registry import EVASIONS
 from modeltoll.bench.experiment import HONEST
 from modeltoll.bench.honest.workload import WORKLOADS
+from modeltoll.bench.report.cells import by_group, ratio_cell, suspicion_cell
 from modeltoll.bench.report.model import Curve, Panel, ReportChart, Section, Table
 from modeltoll.bench.toll_schemes import (
     CALIBRATED,
@@ -17,11 +18,9 @@ from modeltoll.bench.toll_schemes import (
     UNKNOWN_STRANGERS,
     WITHOUT_KINDS,
 )
-from modeltoll.formatting import number, percent, times
+from modeltoll.formatting import number, percent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from modeltoll.bench.report.aggregate import Results, SeedAggregate
 
 __all__ = ["KINDS_SINCE", "TOLL_TITLES", "before_kinds", "honest_kinds", "strangers", "trade_off"]
@@ -35,9 +34,6 @@ TOLL_TITLES = {
 }
 KINDS_SINCE = 2  # the version of the bench since which honest callers are of several kinds
 _COMPARED = (CONFORMAL, CALIBRATED, WITHOUT_KINDS)
-_NONE = "\N{EN DASH}"
-
-_Key = tuple[str, ...]
 
 
 def before_kinds(results: Results) -> Section | None:
@@ -56,33 +52,16 @@ def before_kinds(results: Results) -> Section | None:
     )
 
 
-def _by_toll(found: Iterable[SeedAggregate], members: tuple[str, ...]) -> dict[_Key, dict[str, SeedAggregate]]:
-    """{values of the members: {toll: result}}, in order."""
-    table: dict[_Key, dict[str, SeedAggregate]] = {}
-    for one in found:
-        table.setdefault(tuple(one[member] for member in members), {})[one["tariff"]] = one
-    return table
-
-
-def _ratio(one: SeedAggregate | None) -> str:
-    return _NONE if one is None else one.format_mean(times, "ratio") + one.mark
-
-
-def _suspicion(one: SeedAggregate | None) -> str:
-    """From which row on an honest caller or thief is under suspicion; empty if never."""
-    return "" if one is None or not one.mean("suspected") else f"from row {number(one.first_alarm)}"
-
-
 def honest_kinds(results: Results) -> Section | None:
     """What callers of each kind, class and mixture pay."""
     found = [one for one in results.select("honest", "quick", attack=HONEST) if one.version >= KINDS_SINCE]
     rows = []
-    for (dataset, name), tolls in _by_toll(found, ("dataset", "workload")).items():
+    for (dataset, name), tolls in by_group(found, ("dataset", "workload"), ("tariff",)).items():
         workload = WORKLOADS.get(name)
         if workload is None or CONFORMAL not in tolls:
             continue
         ours = tolls[CONFORMAL]
-        cells = [cell for toll in _COMPARED for cell in (_ratio(tolls.get(toll)), _suspicion(tolls.get(toll)))]
+        cells = [cell for toll in _COMPARED for cell in (ratio_cell(tolls.get(toll)), suspicion_cell(tolls.get(toll)))]
         rows.append(
             (
                 dataset,
@@ -112,10 +91,10 @@ def strangers(results: Results) -> Section | None:
     found = results.select("strangers", defence="none")
     tolls_shown = (CONFORMAL, UNKNOWN_STRANGERS, CALIBRATED, WITHOUT_KINDS)
     rows = []
-    for (dataset, attack, family, evasion), tolls in _by_toll(
-        found, ("dataset", "attack", "foreign", "evasion")
+    for (dataset, attack, family, evasion), tolls in by_group(
+        found, ("dataset", "attack", "foreign", "evasion"), ("tariff",)
     ).items():
-        cells = (_ratio(tolls.get(toll)) for toll in tolls_shown)
+        cells = (ratio_cell(tolls.get(toll)) for toll in tolls_shown)
         first = next(iter(tolls.values()))
         rows.append(
             (
@@ -125,7 +104,7 @@ def strangers(results: Results) -> Section | None:
                 evasion,
                 number(first["queries"]),
                 *cells,
-                _suspicion(tolls.get(CONFORMAL)),
+                suspicion_cell(tolls.get(CONFORMAL)),
             )
         )
     headings = (
@@ -174,8 +153,10 @@ def trade_off(results: Results) -> Section | None:
                 ratio = one.mean("ratio")
                 if ratio is not None:
                     curves.setdefault(_thief(one), []).append((declared.mean("ratio") or 1.0, ratio))
-                kinds = (f"{_ratio(declared)} {declared['workload']}", f"{_ratio(worst)} {worst['workload']}")
-                rows.append((dataset, TOLL_TITLES.get(toll, toll), *kinds, _thief(one), _ratio(one), _suspicion(one)))
+                kinds = (f"{ratio_cell(declared)} {declared['workload']}", f"{ratio_cell(worst)} {worst['workload']}")
+                rows.append(
+                    (dataset, TOLL_TITLES.get(toll, toll), *kinds, _thief(one), ratio_cell(one), suspicion_cell(one))
+                )
         panels.append(Panel(dataset, tuple(Curve(name, tuple(sorted(points))) for name, points in curves.items())))
     headings = ("data set", "toll", "worst declared kind", "worst kind", "thief", "ratio", "suspected")
     text = (

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from modeltoll.bench.evasions.fillers import FILLERS
 from modeltoll.bench.evasions.registry import EVASIONS, NO_EVASION
 from modeltoll.bench.experiment import HONEST
+from modeltoll.bench.report.cells import ratio_cell
 from modeltoll.bench.report.model import Section, Table
 from modeltoll.bench.report.paper import TABLE_2, TABLE_3
 from modeltoll.bench.toll_schemes import CONFORMAL, NO_TOLL, PUBLISHED
@@ -43,10 +44,6 @@ def _experiment_key(one: SeedAggregate) -> tuple[str, ...]:
     return tuple(one[name] for name in ("suite", "dataset", "attack", "evasion", "profile", "budget", "workload"))
 
 
-def _format_ratio(one: SeedAggregate | None) -> str:
-    return "\N{EN DASH}" if one is None else one.format_mean(times, "ratio") + one.mark
-
-
 def _format_cost(one: SeedAggregate) -> str:
     """The summed cost, with its measure's name if that is not the paper's."""
     measure = next(name for name in _COSTS if name in one["leak"])
@@ -74,8 +71,8 @@ def table2(results: Results) -> Section | None:
         measured = (
             number(ours["queries"]),
             _format_cost(ours),
-            _format_ratio(published),
-            _format_ratio(ours),
+            ratio_cell(published),
+            ratio_cell(ours),
             ours.format_mean(percent, "accuracy"),
             ours.format_mean(percent, "fidelity"),
             ours.format_mean(percent, "agreement"),
@@ -114,8 +111,8 @@ def table3(results: Results) -> Section | None:
                 *cells,
                 number(ours["queries"]),
                 *sums,
-                _format_ratio(published),
-                _format_ratio(ours),
+                ratio_cell(published),
+                ratio_cell(ours),
                 accuracy,
             )
         )
@@ -149,8 +146,8 @@ def evasions(results: Results) -> Section | None:
                 ours["attack"],
                 ours["evasion"],
                 *rows_paid,
-                _format_ratio(published),
-                _format_ratio(ours),
+                ratio_cell(published),
+                ratio_cell(ours),
             )
         )
     headings = ("data set", "attack", "evasion", "rows paid for", "rows sent", "published toll", "our toll")
@@ -190,7 +187,7 @@ def defences(results: Results) -> Section | None:
                     *(
                         one.format_mean(percent, "accuracy"),
                         one.format_mean(percent, "fidelity"),
-                        _format_ratio(one),
+                        ratio_cell(one),
                         alarm,
                     ),
                     *(times(one.mean("honest_ratio")), percent(lost), number(deviation), percent(false_alarms)),
