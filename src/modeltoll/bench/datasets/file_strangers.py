@@ -5,13 +5,15 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from modeltoll.bench.datasets.file_rows import HALF, PADDING, CodeRows, FileSample, codes_of
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from modeltoll.records import Integers
 
 __all__ = ["FILE_STRANGERS", "file_strangers"]
@@ -40,7 +42,7 @@ def file_strangers(files: FileSample, count: int, rng: np.random.Generator) -> M
     padded[:, kept : 2 * HALF - kept] = PADDING
     changes = (rng.random(rows.shape) < _MUTATED) & (rows != PADDING)
     mutated = np.where(changes, rng.integers(256, size=rows.shape), rows)
-    made = (
+    made: tuple[NDArray[np.integer[Any]], ...] = (
         rng.integers(256, size=(count, 2 * HALF)),
         random_ascii,
         np.array([_shuffled(row, rng) for row in rows]),
