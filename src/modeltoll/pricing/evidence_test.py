@@ -230,7 +230,7 @@ class EvidenceTest:
             return False
         half = self._limit + _LOG_HALF
         is_below = self._quick.is_below
-        return 0.0 <= half > state.finished_log and all([is_below(one, half) for one in {state.counts, *state.blocks}])
+        return 0.0 <= half > state.finished_log and all(is_below(one, half) for one in {state.counts, *state.blocks})
 
     def _decisive(self, parts: Sequence[Component], indices: Sequence[int], *, suspect: bool) -> tuple[Floats, Floats]:
         """How far each histogram is to be searched: ``below`` and ``above`` of ``log_evidence``.
