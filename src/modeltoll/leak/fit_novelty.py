@@ -93,17 +93,16 @@ def fit_novelty(
     data = _checked(data)
     name = _network_name(plan.network, data)
     kept, held = _split(data, rng)
-    transform = kept.rows.fitted_transform()
+    transform, rarity = kept.rows.fitted_transform(), kept.rows.fitted_rarity()
     corrupted = CorruptedRows(plan.kinds, kept.rows.inputs, kept.rows.shape)
     trained_on = _sample(kept, rng)
-    network = NoveltyNetwork(transform, _trained(name, transform, trained_on, plan.terms.seed, stage))
+    network = NoveltyNetwork(transform, _trained(name, transform, trained_on, plan.terms.seed, stage), rarity)
     with stage("Fitting novelty") as progress:
         measure = LayeredNovelty(network, kept.rows.inputs, plan.terms, progress=progress)
     if plan.kinds and name != NO_NETWORK:
         trained_on = _mixture(kept, corrupted, rng)
-        network = NoveltyNetwork(
-            transform, _trained(name, transform, trained_on, plan.terms.seed, stage, " with kinds")
-        )
+        stack = _trained(name, transform, trained_on, plan.terms.seed, stage, " with kinds")
+        network = NoveltyNetwork(transform, stack, rarity)
     rows, held_rows = _divided(plan.rows, rng)
     if points := corrupted.rows(plan.terms.max_points // 2, rng) | dict(rows):
         with stage("Fitting novelty with kinds") as progress:
