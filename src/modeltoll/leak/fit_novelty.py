@@ -52,7 +52,7 @@ class NoveltyPlan:
 
     ``kinds``: corruptions of private rows that honest callers send. ``rows``: rows (m, d) of further kinds, by name; they
     have no labels, so that they are points, and the network is not trained on them. ``network``: one of ``NETWORKS``;
-    None: torch where it is installed, else the small one.
+    None: torch where it is installed, else the small one; for codes, none.
     """
 
     kinds: tuple[Corruption, ...] = ()
@@ -143,12 +143,14 @@ def _checked(data: PrivateData) -> PrivateData:
 
 
 def _network_name(stated: str | None, data: PrivateData) -> str:
-    """The network to train: as stated; without labels none; else torch where it is installed."""
+    """The network to train: as stated; without labels and for codes none; else torch where it is installed."""
     if data.labels is None:
         if stated not in (None, NO_NETWORK):
             raise SettingsError(["a network needs labels of the private data"])
         return NO_NETWORK
     if stated is None:
+        if data.rows.codes:
+            return NO_NETWORK  # its views would dilute that of rare pairs
         return TORCH if importlib.util.find_spec("torch") else SMALL
     if stated not in NETWORKS:
         raise SettingsError([f"there is no network {stated!r}; there are {', '.join(NETWORKS)}"])

@@ -40,7 +40,7 @@ class NoveltyNetwork:
     """A transform of the inputs, and the network behind it; None: no network. ``rarity``: of codes, else None.
 
     The first layer of features is the transformed inputs themselves, except where the network is convolutional: then
-    only its layers are compared. The last one is the rarity of pairs of codes.
+    only its layers are compared. The last one is the rarity of pairs of codes, without a network the only one.
     """
 
     transform: InputTransform
@@ -68,9 +68,9 @@ class NoveltyNetwork:
         return [*self._layers(inputs), *rarity]
 
     def _layers(self, inputs: Floats) -> list[Floats]:
-        values = self.transform.apply(inputs)
         if self.stack is None:
-            return [values]
+            return [self.transform.apply(inputs)] if self.rarity is None else []
+        values = self.transform.apply(inputs)
         convolutional = any(layer.kernel for layer in self.stack.layers)
         return [*([] if convolutional else [values]), *self.stack.features(values)]
 

@@ -36,13 +36,13 @@ class PairRarity:
     different files have levels that do not go together.
     """
 
-    holders: Integers
+    holders: NDArray[np.int32]
     rows: int
 
     @classmethod
     def fit(cls, inputs: Floats) -> PairRarity:
         """Count the pairs of private rows (n, d) of codes."""
-        holders = np.zeros(_BUCKETS, np.int64)
+        holders = np.zeros(_BUCKETS, np.int32)
         for start in range(0, len(inputs), _ROWS):
             for row in np.hstack(_buckets(inputs[start : start + _ROWS])):
                 holders[np.unique(row)] += 1
@@ -56,7 +56,7 @@ class PairRarity:
         """The features (n, 18) of rows that were counted: each as if it alone had not been."""
         return self._features(inputs, self.holders - 1, max(self.rows - 1, 1))
 
-    def _features(self, inputs: Floats, holders: Integers, rows: int) -> Floats:
+    def _features(self, inputs: Floats, holders: NDArray[np.int32], rows: int) -> Floats:
         halves = []
         for buckets in _buckets(inputs):
             levels = np.searchsorted(_SHARES * rows, holders[buckets])
