@@ -56,10 +56,10 @@ class LeastLikely:
             bounds=[*((0.0, 1.0) for _ in row), *((0.0, score) for score in row.tolist())],
         )
         if found.x is None:
-            return one_hot(row[None])[0]
+            return one_hot(row[None]).reshape(classes)
         changed = np.maximum(row + gains @ found.x, 0.0)
-        normalised: Floats = changed / changed.sum()
-        return normalised
+        likely: Floats = changed / changed.sum()
+        return likely
 
 
 @dataclass(frozen=True, slots=True)
