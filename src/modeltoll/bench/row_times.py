@@ -17,7 +17,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from modeltoll.bench.artifact_files import write_document
-from modeltoll.bench.leak_measures import measure_all
+from modeltoll.bench.leak_measures import UNPRICED, measure_all
 from modeltoll.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def measure_times(target: Target, prepared: PreparedTarget, repeats: int = _REPE
     """The times of a target on this machine, on one core of it.
 
     Each row is timed ``repeats`` times and its least processor time counts, because other processes only add to it; of
-    the rows the median is taken. A target's published undefended time is taken as it is.
+    the rows the median is taken. A target's published times are taken as they are; measures that no toll prices have none.
     """
     images = prepared.data_split.honest.x
     timed = images[:_TIMED]
@@ -67,8 +67,9 @@ def measure_times(target: Target, prepared: PreparedTarget, repeats: int = _REPE
             undefended=undefended,
             batched=_seconds(prepared.victim.scores, large, _BATCH, repeats),
             measures={
-                name: _seconds_of_measure(measure, scores, timed, repeats)
+                name: target.estimators.get(name) or _seconds_of_measure(measure, scores, timed, repeats)
                 for name, measure in prepared.leak_measures.items()
+                if name not in UNPRICED
             },
         )
 

@@ -10,7 +10,7 @@ from modeltoll.bench.evasions.registry import EVASIONS, NO_EVASION
 from modeltoll.bench.experiment import HONEST
 from modeltoll.bench.honest.workload import WORKLOADS
 from modeltoll.bench.report.model import Curve, Panel, ReportChart, Section, Table
-from modeltoll.bench.suite_frame import most_informative_measure
+from modeltoll.bench.suite_frame import published_measure
 from modeltoll.bench.toll_schemes import CONFORMAL, NO_TOLL, PUBLISHED
 from modeltoll.formatting import number, percent, times
 
@@ -26,7 +26,7 @@ __all__ = [
     "leak_against_queries",
 ]
 
-_LEAKS = ("pate-eps", "entropy")
+_LEAKS = ("pate-cost", "pate-eps", "entropy")
 _TOLL_NAMES = {PUBLISHED: "published", CONFORMAL: "ours"}
 
 
@@ -42,7 +42,7 @@ def _plain_extractions(results: Results, tariff: str) -> list[SeedAggregate]:
 
 
 def _leak_of(one: SeedAggregate) -> str:
-    return next(name for name in (most_informative_measure(one["dataset"]), *_LEAKS) if name in one["leak"])
+    return next(name for name in (published_measure(one["dataset"]), *_LEAKS) if name in one["leak"])
 
 
 def _evaluated_points(one: SeedAggregate) -> list[Any]:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from modeltoll.bench.evasions.fillers import FILLERS
 from modeltoll.bench.evasions.registry import EVASIONS, NO_EVASION
 from modeltoll.bench.experiment import HONEST
+from modeltoll.bench.paper import TABLE_2, TABLE_3
 from modeltoll.bench.report.cells import ratio_cell
 from modeltoll.bench.report.model import Section, Table
-from modeltoll.bench.report.paper import TABLE_2, TABLE_3
 from modeltoll.bench.toll_schemes import CONFORMAL, NO_TOLL, PUBLISHED
 from modeltoll.formatting import number, percent, times
 
