@@ -82,7 +82,8 @@ def test_pknn_is_priced_by_its_own_line_and_other_data_sets_have_no_times():
     honest = paper_units("mnist", PKNN_COST, names, sure, sure[::-1], 60_000).members
     thief = paper_units("mnist", PKNN_COST, names, unsure, sure, 60_000).members
     assert honest["pate"] is None
-    assert honest["ratio"] < 1.5 < 20 < thief["ratio"]
+    assert honest["ratio"] < 1.5
+    assert thief["ratio"] > 20
     assert thief["pknn"] > 5 * honest["pknn"]
     elsewhere = paper_units("digits", PKNN_COST, names, unsure, sure, 700).members
     assert elsewhere["ratio"] is None

@@ -11,7 +11,14 @@ from typer.testing import CliRunner
 
 from modeltoll.bench.baseline import measure_baseline
 from modeltoll.bench.leak_measures import UNPRICED
-from modeltoll.bench.row_times import GATE_SECONDS, RowTimes, measure_times, read_times, write_times
+from modeltoll.bench.row_times import (
+    GATE_SECONDS,
+    RowTimes,
+    measure_estimators,
+    measure_times,
+    read_times,
+    write_times,
+)
 from modeltoll.bench.runner import RunSettings, pending_jobs, run_job
 from modeltoll.bench.suites import SuiteOptions, plan_experiments
 from modeltoll.bench.targets import TARGETS
@@ -132,6 +139,8 @@ def test_the_command_writes_a_file_that_a_run_reads(workspace, baseline, tmp_pat
     ("command", "said"),
     [
         (["times", "digitz", "-o", "times.json"], "digitz"),
+        (["estimators", "digitz", "-o", "times.json"], "digitz"),
+        (["estimators", "digits", "-o", "."], "is a folder"),
         (["times", "digits", "-o", "."], "is a folder"),
         (["times", "digits", "-o", "file/times.json"], "--out: file"),
         (["run", "quick", "--times", "nothing.json", "-o", "out"], "nothing.json"),
@@ -155,10 +164,31 @@ def test_the_recorded_results_were_made_with_the_recorded_times(dataset):
         for line in packed.read_text().splitlines():
             result = json.loads(line)
             measured = sum(
-                times["measures"][name] for name in result["measure"].split("+") if name not in ("", "entropy")
+                TARGETS[dataset].estimators.get(name) or times["measures"][name]
+                for name in result["measure"].split("+")
+                if name not in ("", "entropy")
             )
             if result["measure"] not in ("", "entropy"):
                 assert result["gate_seconds"] == pytest.approx(times["gate"] + measured, rel=1e-4), result["suite"]
                 assert result["undefended_seconds"] == pytest.approx(times["undefended"], rel=1e-5)
                 priced += 1
     assert priced
+
+
+def test_64_queries_are_timed_alone_and_with_each_estimator_that_there_is(prepared):
+    times = measure_estimators(prepared, repeats=1)
+    assert set(times) == {"inference", "pknn", "entropy", "gap", "ours"}
+    assert 0.0 < times["inference"] <= min(times.values())
+    assert times["ours"] >= times["inference"]
+
+
+def test_the_command_of_estimators_writes_what_it_measured(workspace, baseline, tmp_path):
+    del baseline
+    path = tmp_path / "table5.json"
+    command = ["bench", "estimators", "digits", "--repeats", "1", "--cache", str(workspace.cache), "-o", str(path)]
+    ran = CliRunner().invoke(app, command)
+    assert ran.exit_code == 0, ran.output
+    document = json.loads(path.read_text())
+    assert document["command"].startswith("modeltoll")
+    assert document["repeats"] == 1
+    assert set(document["targets"]["digits"]) == {"inference", "pknn", "entropy", "gap", "ours"}
