@@ -1,4 +1,4 @@
-"""The cached files of leak measures that are trained on the victim's private data: teachers, and a novelty network."""
+"""The cached file of a leak measure that is trained on the victim's private data: a novelty network."""
 
 from __future__ import annotations
 
@@ -13,25 +13,8 @@ from modeltoll.leak.private_rows import private_rows
 
 if TYPE_CHECKING:
     from modeltoll.bench.datasets import Images
-    from modeltoll.records import Progress
 
-__all__ = ["layered_novelty", "teachers_file"]
-
-_TEACHERS = 250
-
-
-def teachers_file(name: str, private: Images, cache: Path, progress: Progress) -> Path:
-    """The file of 250 small teachers of a data set; trained if it is missing, resuming an interrupted training."""
-    from modeltoll.leak.teachers.fit_torch import PERCEPTRON, fit_network_teachers  # noqa: PLC0415  torch is an extra
-
-    path = cache / f"teachers-{name}.npz"
-    if not path.is_file():
-        flat, parts = private.x.reshape(len(private.x), -1), cache / f"teachers-{name}.parts"
-        trained = fit_network_teachers(
-            flat, private.y, image_shape(private), PERCEPTRON, teachers=_TEACHERS, checkpoints=parts, progress=progress
-        )
-        trained.save(path)
-    return path
+__all__ = ["layered_novelty"]
 
 
 def layered_novelty(name: str, private: Images, cache: Path, *, codes: bool = False) -> LayeredNovelty:
