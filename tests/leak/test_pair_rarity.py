@@ -130,3 +130,10 @@ def test_codes_have_no_network_unless_it_is_asked_for():
     assert [features.shape for features in alone.network.features(rows.inputs[:2])] == [(2, 18)]
     asked = fit_novelty(PrivateData(rows, labels), NoveltyPlan(network=SMALL))
     assert [features.shape[1] for features in asked.network.features(rows.inputs[:2])] == [1024, 64, 18]
+
+
+def test_short_texts_whose_shares_are_alike_are_compared_by_their_hashed_pairs():
+    texts = np.array([" ".join(rng(seed).choice(["one", "two", "three", "ten"], 9)) for seed in range(200)])
+    fitted = fit_novelty(PrivateData(private_rows(texts), np.arange(200) % 2), NoveltyPlan(network=NO_NETWORK))
+    assert fitted.network.rarity is None
+    assert (measured(fitted.measure, fitted.held.rows.inputs) < 3.0).all()
