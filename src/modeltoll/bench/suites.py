@@ -20,7 +20,6 @@ from modeltoll.bench.suite_frame import (
     OTHER_TOLLS,
     OUR_TOLL,
     ExperimentFrame,
-    informative_toll,
     published_toll,
 )
 from modeltoll.bench.targets import MAGIKA, TARGETS
@@ -53,9 +52,14 @@ _TABLE_2 = (
     "inout",
     "mixmatch",
     "datafree",
+    "nearest",
+    "freematch",
+    "freematch-nearest",
 )
 _TABLE_3 = ("standard", "knockoff-random", "copycat", "jacobian", "entropyrev-ood", "worstcase-ood", "inout")
 _EVASION_ATTACKS = ("copycat", "knockoff-random")
+_LABEL_ATTACKS = ("mixmatch", "copycat", "nearest", "freematch", "freematch-nearest")
+_LABELS = (100, 250, 1000, 4000, 8000)
 _DEFENCE_ATTACKS = ("knockoff-random", "copycat", "standard")
 _QUICK_ATTACKS = ("standard", "knockoff-random", "copycat", "jacobian", "entropyrev-ood", "worstcase-ood")
 _QUICK_EVASIONS = (
@@ -124,7 +128,7 @@ def _table3(frame: ExperimentFrame, attacks: tuple[str, ...]) -> Iterator[Experi
 
 def _evasions(frame: ExperimentFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
     """Every evasion under the published toll and ours; of the first attack also under what else our toll may know."""
-    tariffs = (informative_toll(frame.dataset), OUR_TOLL)
+    tariffs = (published_toll(frame.dataset), OUR_TOLL)
     chosen = attacks or _EVASION_ATTACKS
     for attack, evasion in product(chosen, EVASIONS):
         for tariff in (*tariffs, *OTHER_TOLLS) if attack == chosen[0] else tariffs:
@@ -154,7 +158,7 @@ def _honest(
     frame: ExperimentFrame, attacks: tuple[str, ...], workloads: Collection[str] = WORKLOADS
 ) -> Iterator[Experiment]:
     del attacks
-    tariffs = (informative_toll(frame.dataset), OUR_TOLL, (CALIBRATED, DEFAULT_MEASURES), ALL_TRAFFIC)
+    tariffs = (published_toll(frame.dataset), OUR_TOLL, (CALIBRATED, DEFAULT_MEASURES), ALL_TRAFFIC)
     for workload, tariff in product(workloads, tariffs):
         yield frame.honest(workload, tariff)
 
@@ -163,13 +167,22 @@ def _defences(frame: ExperimentFrame, attacks: tuple[str, ...]) -> Iterator[Expe
     for attack in attacks or _DEFENCE_ATTACKS:
         for defence in frame.defences:
             yield frame.attack(attack, FREE, defence=defence)
-        for tariff in (informative_toll(frame.dataset), OUR_TOLL):
+        for tariff in (published_toll(frame.dataset), OUR_TOLL):
             yield frame.attack(attack, tariff)
+
+
+def _labels(frame: ExperimentFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
+    """Attacks that live on few labels, with 100 to 8,000 of them, fewer than the budget."""
+    numbers = [number for number in _LABELS if number < frame.queries]
+    for attack, number, tariff in product(
+        attacks or _LABEL_ATTACKS, numbers, (published_toll(frame.dataset), OUR_TOLL)
+    ):
+        yield replace(frame, queries=number).attack(attack, tariff)
 
 
 def _quick(frame: ExperimentFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
     """A few experiments of every suite."""
-    both = (informative_toll(frame.dataset), OUR_TOLL)
+    both = (published_toll(frame.dataset), OUR_TOLL)
     for attack, tariff in product(attacks or _QUICK_ATTACKS, both):
         yield frame.attack(attack, tariff)
     for attack, evasion, tariff in product(attacks or _EVASION_ATTACKS[1:], _QUICK_EVASIONS, both):
@@ -197,6 +210,7 @@ SUITES: Mapping[str, Suite] = {
     "strangers": Suite(_IMAGE_SETS, FULL, 3, _strangers),
     "honest": Suite(_IMAGE_SETS, FULL, 1, _honest),
     "trade-off": Suite(_IMAGE_SETS, FULL, 1, _trade_off),
+    "labels": Suite(_IMAGE_SETS, FULL, 3, _labels),
     "defences": Suite(("mnist", "cifar10"), FULL, 3, _defences),
     "magika": Suite((MAGIKA,), QUICK, 1, file_experiments),
     "quick": Suite(("digits",), QUICK, 1, _quick),
