@@ -45,7 +45,7 @@ def test_the_bound_is_never_below_the_evidence(seed):
     test, laws, rng = evidence_test(seed)
     counts = list(histograms(laws, rng))
     exact = test.log_evidence(np.array(counts, dtype=np.float64), -np.inf, np.inf)
-    cleared = [test._quick.is_below(one, LIMIT) for one in counts]
+    cleared = [test.quick.is_below(one, LIMIT) for one in counts]
     assert any(cleared)
     assert not all(cleared)
     assert all(log < LIMIT for log, clear in zip(exact, cleared, strict=True) if clear)
@@ -58,9 +58,9 @@ def test_a_verdict_is_the_same_without_it(seed):
     for counts in histograms(laws, rng):
         state = EvidenceState.new(CELLS, 0.0, (None, 2.0, LIMIT + 1.0)[int(rng.integers(3))])
         state = dataclasses.replace(state, counts=counts, blocks=(counts,) * len(RESTART_ROWS))
-        quick, test._quick = test._quick, None
+        quick, test.quick = test.quick, None
         whole = test.judge(state, state.carried_log)
-        test._quick = quick
+        test.quick = quick
         assert test.judge(state, state.carried_log).log_evidence == whole.log_evidence
         found.append(test._is_surely_honest(state, state.carried_log))
     assert any(found)
