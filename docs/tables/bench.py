@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from modeltoll.bench.evasions.fillers import FILLERS
 from modeltoll.bench.evasions.registry import NO_EVASION
+from modeltoll.bench.paper import TABLE_2
 from modeltoll.bench.report.aggregate import Results
 from modeltoll.bench.report.files import file_callers, file_clones, file_disguises, file_thieves
 from modeltoll.bench.report.kinds import KINDS_SINCE, honest_kinds, strangers, trade_off
 from modeltoll.bench.report.model import Section
-from modeltoll.bench.report.paper import TABLE_2
 from modeltoll.bench.report.tables import defences, live
 from modeltoll.bench.report.thieves import accuracy_by_labels, accuracy_per_euro
 from modeltoll.bench.result_files import read_results

@@ -284,8 +284,8 @@ def test_the_thief_does_not_pay_the_bank(baseline, stolen):
 
 def test_a_measure_that_a_target_does_not_have_is_named(baseline):
     with pytest.raises(SettingsError) as refused:
-        build_toll(baseline, PUBLISHED, "pate-eps", "digits")
-    assert "digits has no measure pate-eps" in refused.value.faults[0]
+        build_toll(baseline, PUBLISHED, "pate-cost", "digits")
+    assert "digits has no measure pate-cost" in refused.value.faults[0]
 
 
 def test_a_result_is_one_file_with_the_agreed_keys(baseline, stolen, tmp_path):

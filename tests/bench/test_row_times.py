@@ -10,7 +10,15 @@ import pytest
 from typer.testing import CliRunner
 
 from modeltoll.bench.baseline import measure_baseline
-from modeltoll.bench.row_times import GATE_SECONDS, RowTimes, measure_times, read_times, write_times
+from modeltoll.bench.leak_measures import UNPRICED
+from modeltoll.bench.row_times import (
+    GATE_SECONDS,
+    RowTimes,
+    measure_estimators,
+    measure_times,
+    read_times,
+    write_times,
+)
 from modeltoll.bench.runner import RunSettings, pending_jobs, run_job
 from modeltoll.bench.suites import SuiteOptions, plan_experiments
 from modeltoll.bench.targets import TARGETS
@@ -35,7 +43,7 @@ def stated(baseline, tmp_path):
 
 def test_each_measure_and_each_batch_is_timed_and_the_file_holds_what_was_measured(prepared, tmp_path):
     times = measure_times(DIGITS, prepared, repeats=1)
-    assert set(times.measures) == set(prepared.leak_measures)
+    assert set(times.measures) == set(prepared.leak_measures) - set(UNPRICED)
     assert all(0.0 < seconds < 1.0 for seconds in (times.undefended, times.batched, *times.measures.values()))
     assert times.batched < times.undefended
     assert times.gate == GATE_SECONDS
@@ -48,8 +56,14 @@ def test_each_measure_and_each_batch_is_timed_and_the_file_holds_what_was_measur
     )
 
 
-def test_a_published_undefended_time_is_taken_as_it_is(prepared):
-    assert measure_times(replace(DIGITS, undefended=0.5), prepared, repeats=1).undefended == 0.5
+def test_published_times_are_taken_as_they_are(workspace, baseline, prepared, stated):
+    """Also where a file states another time of the same measure."""
+    published = replace(DIGITS, undefended=0.5, estimators={"pknn-eps": 0.75})
+    times = measure_times(published, prepared, repeats=1)
+    assert (times.undefended, times.measures["pknn-eps"]) == (0.5, 0.75)
+    read = measure_baseline(published, workspace.cache, lambda: prepared, stated).times.measures
+    assert read["pknn-eps"] == 0.75
+    assert read["novelty"] == pytest.approx(0.001 * (baseline.measures.index("novelty") + 1))
 
 
 def test_a_baseline_takes_its_times_from_a_file(workspace, baseline, prepared, stated):
@@ -112,7 +126,8 @@ def test_the_command_writes_a_file_that_a_run_reads(workspace, baseline, tmp_pat
     document = json.loads(path.read_text())
     assert document["machine"]
     assert document["command"].startswith("modeltoll")
-    assert read_times(path, "digits", baseline.measures).undefended > 0.0
+    priced = tuple(name for name in baseline.measures if name not in UNPRICED)
+    assert read_times(path, "digits", priced).undefended > 0.0
     path.write_text(json.dumps(document | {"targets": {}}))
     run = ["bench", "run", "quick", "--attack", "copycat", "--cache", str(workspace.cache), "-o", str(tmp_path / "out")]
     ran = CliRunner().invoke(app, [*run, "--times", str(path)])
@@ -124,6 +139,8 @@ def test_the_command_writes_a_file_that_a_run_reads(workspace, baseline, tmp_pat
     ("command", "said"),
     [
         (["times", "digitz", "-o", "times.json"], "digitz"),
+        (["estimators", "digitz", "-o", "times.json"], "digitz"),
+        (["estimators", "digits", "-o", "."], "is a folder"),
         (["times", "digits", "-o", "."], "is a folder"),
         (["times", "digits", "-o", "file/times.json"], "--out: file"),
         (["run", "quick", "--times", "nothing.json", "-o", "out"], "nothing.json"),
@@ -147,10 +164,31 @@ def test_the_recorded_results_were_made_with_the_recorded_times(dataset):
         for line in packed.read_text().splitlines():
             result = json.loads(line)
             measured = sum(
-                times["measures"][name] for name in result["measure"].split("+") if name not in ("", "entropy")
+                TARGETS[dataset].estimators.get(name) or times["measures"][name]
+                for name in result["measure"].split("+")
+                if name not in ("", "entropy")
             )
             if result["measure"] not in ("", "entropy"):
                 assert result["gate_seconds"] == pytest.approx(times["gate"] + measured, rel=1e-4), result["suite"]
                 assert result["undefended_seconds"] == pytest.approx(times["undefended"], rel=1e-5)
                 priced += 1
     assert priced
+
+
+def test_64_queries_are_timed_alone_and_with_each_estimator_that_there_is(prepared):
+    times = measure_estimators(prepared, repeats=1)
+    assert set(times) == {"inference", "pknn", "entropy", "gap", "ours"}
+    assert 0.0 < times["inference"] <= min(times.values())
+    assert times["ours"] >= times["inference"]
+
+
+def test_the_command_of_estimators_writes_what_it_measured(workspace, baseline, tmp_path):
+    del baseline
+    path = tmp_path / "table5.json"
+    command = ["bench", "estimators", "digits", "--repeats", "1", "--cache", str(workspace.cache), "-o", str(path)]
+    ran = CliRunner().invoke(app, command)
+    assert ran.exit_code == 0, ran.output
+    document = json.loads(path.read_text())
+    assert document["command"].startswith("modeltoll")
+    assert document["repeats"] == 1
+    assert set(document["targets"]["digits"]) == {"inference", "pknn", "entropy", "gap", "ours"}

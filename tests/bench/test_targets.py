@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -100,9 +101,11 @@ def halves(count):
 @pytest.mark.torch
 def test_a_published_target_trains_what_it_needs_once(tmp_path, monkeypatch):
     pytest.importorskip("torch")
-    from modeltoll.bench.victims import measure_files  # noqa: PLC0415  torch first
+    from modeltoll.bench.victims import teachers  # noqa: PLC0415  torch first
 
-    monkeypatch.setattr(measure_files, "_TEACHERS", 5)
+    few = replace(teachers.TEACHERS["mnist"], count=5, sigma=1.0)
+    few = replace(few, training=replace(few.training, epochs=2))
+    monkeypatch.setitem(teachers.TEACHERS, "mnist", few)
     (tmp_path / "mnist").mkdir()
     for part, count in (("train", 600), ("t10k", 7600)):
         x, y = halves(count)
@@ -114,7 +117,10 @@ def test_a_published_target_trains_what_it_needs_once(tmp_path, monkeypatch):
     prepared = TARGETS["mnist"].prepare(workspace, lambda done, _most: steps.append(done))
     assert steps
     novelties = {"novelty", "novelty:clean"}
-    assert set(prepared.leak_measures) == {"entropy", "gap", *novelties, "pknn", "pknn-eps", "pate", "pate-eps"}
+    assert set(prepared.leak_measures) == {
+        *("entropy", "gap", "logit-gap", *novelties),
+        *("pknn", "pknn-eps", "pknn-agreement", "pate", "pate-cost"),
+    }
     assert [
         len(prepared.data_split.calibration.x),
         len(prepared.data_split.honest.x),

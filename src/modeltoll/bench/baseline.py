@@ -12,7 +12,7 @@ import numpy as np
 from modeltoll.bench import datasets
 from modeltoll.bench.artifact_files import pack_images, read_arrays, unpack_images, write_arrays
 from modeltoll.bench.honest.distribution_shifts import KINDS, ORDINARY, jittered
-from modeltoll.bench.leak_measures import measure_all
+from modeltoll.bench.leak_measures import UNPRICED, measure_all
 from modeltoll.bench.row_times import RowTimes, measure_times, read_times
 from modeltoll.leak.corruptions import Corruption, apply, parse_kinds
 from modeltoll.records import Leaks
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Baseline", "BaselineSample", "baseline_file", "changed_images", "measure_baseline"]
 
-_FORMAT = 3  # of the files in the cache
+_FORMAT = 4  # of the files in the cache
 _SEED = 7
 _JITTERED = 1000
 _CALIBRATION, _DECLARED, _STRANGERS, _JITTER, _EASY = "calibration", "declared", "strangers", "jittered", "easy"
@@ -66,7 +66,8 @@ class Baseline:
     ``kinds`` are honest rows of each kind that an honest caller may send. Tariffs are calibrated on ``calibration``, on
     ``declared``, the same rows under the kinds that the operator declares, and on ``strangers``, by family rows of foreign
     images that no attacker has. ``jittered`` and ``easy`` are fillers. ``images`` are those of the
-    ordinary honest rows. ``times`` are those of a row, as measured when the baseline was made.
+    ordinary honest rows. ``times`` are those of a row, as measured when the baseline was made. ``private``: the number of
+    the victim's private rows.
     """
 
     victim: str
@@ -79,6 +80,7 @@ class Baseline:
     easy: Rows
     images: Floats
     times: RowTimes
+    private: int
 
     @property
     def honest(self) -> BaselineSample:
@@ -112,7 +114,9 @@ def measure_baseline(
     baseline = _read(path)
     if times is None:
         return baseline
-    return replace(baseline, times=read_times(times, target.name, baseline.measures))
+    measured = tuple(name for name in baseline.measures if name not in UNPRICED and name not in target.estimators)
+    read = read_times(times, target.name, measured)
+    return replace(baseline, times=replace(read, measures={**read.measures, **target.estimators}))
 
 
 def _sample(prepared: PreparedTarget, images: Floats, truth: Integers) -> BaselineSample:
@@ -170,6 +174,7 @@ def _measure(target: Target, prepared: PreparedTarget) -> Baseline:
         easy=_rows(prepared, easy[None]),
         images=honest.x,
         times=measure_times(target, prepared),
+        private=len(prepared.data_split.private.x),
     )
 
 
@@ -194,6 +199,7 @@ def _write(path: Path, baseline: Baseline) -> None:
         "undefended": baseline.times.undefended,
         "batched": baseline.times.batched,
         "measure_seconds": dict(baseline.times.measures),
+        "private": baseline.private,
     }
     write_arrays(path, arrays, note)
 
@@ -218,4 +224,5 @@ def _read(path: Path) -> Baseline:
         easy=rows(_EASY),
         images=unpack_images(arrays["images"]),
         times=RowTimes(note["undefended"], note["batched"], note["measure_seconds"]),
+        private=note["private"],
     )

@@ -16,7 +16,9 @@ from modeltoll.bench.evasions.registry import EVASIONS, NO_EVASION
 from modeltoll.bench.experiment import CurvePoint, Experiment, Result, ResultOrigin
 from modeltoll.bench.hardware_costs import CPU_CORE, GPU, hardware_cost
 from modeltoll.bench.honest.workload import WORKLOADS, PaidWorkload, RequestPattern, pay_for
-from modeltoll.bench.toll_schemes import TollOnTarget, build_toll
+from modeltoll.bench.leak_measures import PATE_COST, PKNN_COST
+from modeltoll.bench.paper_units import paper_units
+from modeltoll.bench.toll_schemes import PUBLISHED, TollOnTarget, build_toll
 from modeltoll.records import Caller
 from modeltoll.simulation.engine import ScenarioResult, run_scenario
 from modeltoll.simulation.scenarios import Scenario
@@ -189,7 +191,19 @@ def evaluate_extraction(context: ExperimentContext, stolen: StolenData) -> Resul
         course=_trajectory(outcome, stolen.curve, stolen.measures) if plain else (),
         scaled=stolen.scaled,
         theft_seconds=stolen.seconds,
+        paper=_paper(context, stolen) if plain else {},
     )
+
+
+def _paper(context: ExperimentContext, stolen: StolenData) -> dict[str, float | str | None]:
+    """The units of the paper for an extraction under the published toll on one of the paper's own costs, else none."""
+    experiment, baseline = context.experiment, context.baseline
+    if experiment.tariff != PUBLISHED or experiment.measure not in (PATE_COST, PKNN_COST):
+        return {}
+    standard = baseline.leaks(baseline.calibration.rows).values
+    return paper_units(
+        experiment.dataset, experiment.measure, stolen.measures, stolen.leaks, standard, baseline.private
+    ).members
 
 
 def workload_rows(workload: Workload, baseline: Baseline, rng: np.random.Generator) -> Rows | None:

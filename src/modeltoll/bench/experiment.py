@@ -142,7 +142,8 @@ class Result:
 
     ``queries`` are the wanted rows that were paid for, of ``asked`` rows sent. ``ratio`` is the time with the toll divided
     by the time without, per wanted row (None: no row was paid for), ``honest_ratio`` that of ordinary honest callers.
-    ``leak``: sums over the stolen rows, by measure. ``work_seconds``: reference seconds of the solved work. ``waits``:
+    ``leak``: sums over the stolen rows, by measure; ``paper``: the members of ``paper_units.PaperUnits`` for an extraction under
+    the published toll without evasion. ``work_seconds``: reference seconds of the solved work. ``waits``:
     quantiles of a request's duration. ``suspected``: the share of accounts ever under suspicion, or of an honest
     caller's requests. A clone's quality is None if it was not trained on exactly these rows. ``honest_cost``: what the
     defence costs honest callers, by kind of cost.
@@ -176,6 +177,7 @@ class Result:
     scaled: Mapping[str, Any] = field(default_factory=dict)
     theft_seconds: float | None = None
     live: Mapping[str, float] | None = None
+    paper: Mapping[str, float | str | None] = field(default_factory=dict)
 
     def document(self) -> dict[str, Any]:
         """The JSON document; members of experiment and origin are merged into it; ``budget`` is the planned number of rows."""

@@ -37,7 +37,7 @@ __all__ = [
     "run_extraction",
 ]
 
-_FORMAT = 2  # of the files in the cache
+_FORMAT = 3  # of the files in the cache
 _DIGITS = 12  # of the digest in a file's name
 _CURVE_POINTS = 20  # the maximum number of points of a clone's curve
 

@@ -11,7 +11,7 @@ from modeltoll.bench.datasets.file_set import FAMILIES
 from modeltoll.bench.evasions.registry import NO_EVASION
 from modeltoll.bench.honest.distribution_shifts import ORDINARY
 from modeltoll.bench.honest.file_callers import DECLARED_CALLERS, UNDECLARED_CALLERS
-from modeltoll.bench.suite_frame import OUR_TOLL, informative_toll
+from modeltoll.bench.suite_frame import OUR_TOLL, published_toll
 from modeltoll.bench.toll_schemes import CALIBRATED, CLASSES_ONLY, DEFAULT_MEASURES, UNKNOWN_STRANGERS
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ _WORKLOADS = (
 
 def file_experiments(frame: ExperimentFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
     """Honest callers by file type, and thieves of every family of files with two kinds of clones; a few disguised."""
-    published = informative_toll(frame.dataset)
+    published = published_toll(frame.dataset)
     for workload, tariff in product(_WORKLOADS, (published, *_TOLLS)):
         yield frame.honest(workload, tariff)
     for attack, tariff in product(attacks or _WITH_OWN_FILES, (published, *_TOLLS)):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,20 +17,38 @@ from modeltoll.leak.kind_points import CorruptedRows
 from modeltoll.leak.layered_novelty import LayeredNovelty, NoveltyTerms
 from modeltoll.leak.measure import clean_measure
 from modeltoll.leak.novelty import NoveltyMeasure
-from modeltoll.leak.pate import EPS_SUM, TEACHERS_PER_SIGMA, PateMeasure, VoteReadout
+from modeltoll.leak.pate import EPS_SUM, PateMeasure, VoteReadout
 from modeltoll.leak.pknn import PknnMeasure, log_scores
-from modeltoll.leak.teachers.fit_sklearn import TeacherEnsemble
+from modeltoll.leak.rdp import log_q
+from modeltoll.leak.scores import scores_of
 from modeltoll.records import Evidence
 
 if TYPE_CHECKING:
     from modeltoll.bench.datasets import Images
     from modeltoll.bench.victims.victim import Victim
     from modeltoll.leak.measure import LeakMeasure
+    from modeltoll.leak.pate import Voters
     from modeltoll.records import Floats, Integers
 
-__all__ = ["ENTROPY", "NOVELTY", "Measures", "measure_all", "standard_measures"]
+__all__ = [
+    "ENTROPY",
+    "LOGIT_GAP",
+    "NOVELTY",
+    "PATE_COST",
+    "PKNN_AGREEMENT",
+    "PKNN_COST",
+    "UNPRICED",
+    "Measures",
+    "Teachers",
+    "measure_all",
+    "pknn_settings",
+    "standard_measures",
+]
 
 ENTROPY, NOVELTY = "entropy", "novelty"
+PATE_COST, PKNN_COST = "pate-cost", "pknn-eps"  # the paper's epsilons of single queries
+LOGIT_GAP, PKNN_AGREEMENT = "logit-gap", "pknn-agreement"
+UNPRICED = (LOGIT_GAP, PKNN_AGREEMENT)  # recorded for the paper's tables; no toll prices them
 _BATCH = 500
 _NEIGHBOURS, _PKNN_SIGMA = 300, 28.0  # Dziedzic et al. 2022, section 3.2
 _POINTS = 10_000  # points of the novelty measure in the victim's own features
@@ -57,8 +74,18 @@ def _with_clean(measure: LeakMeasure) -> dict[str, LeakMeasure]:
     return {measure.name: measure} | ({} if clean is measure else {clean.name: clean})
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Teachers:
+    """The ensemble of the PATE cost: how ``count`` teachers vote, the noise ``sigma`` in votes, and ``delta``."""
+
+    votes: Voters
+    count: int
+    sigma: float
+    delta: float
+
+
 class _CachedVotes:
-    """Votes, computed once for evidence that two measures read one after the other."""
+    """Votes, computed once for evidence that several measures read one after the other."""
 
     def __init__(self, votes_of: Callable[[Evidence], Integers]) -> None:
         self._votes_of = votes_of
@@ -83,37 +110,69 @@ class _ReadoutMeasure:
         return self.readout.leak(self.votes.of(evidence))
 
 
-def _rdp_and_eps(
-    name: str, votes_of: Callable[[Evidence], Integers], sigma: float, *, inputs_alone: bool = False
-) -> dict[str, LeakMeasure]:
-    """Two measures of the same votes: RDP at one order, and the paper's sum of epsilons."""
-    votes = _CachedVotes(votes_of)
-    readouts = {name: VoteReadout(sigma), f"{name}-eps": VoteReadout(sigma, EPS_SUM)}
-    return {title: _ReadoutMeasure(title, votes, readout, inputs_alone) for title, readout in readouts.items()}
+@dataclass(frozen=True, slots=True, eq=False)
+class _Agreement:
+    """How far the voters agree: -log q, from which the privacy loss of a vote at every Rényi order follows; see ``leak.rdp``."""
+
+    name: str
+    votes: _CachedVotes
+    sigma: float
+
+    def measure(self, evidence: Evidence) -> Floats:
+        return -log_q(self.votes.of(evidence), self.sigma)
+
+
+@dataclass(frozen=True, slots=True)
+class _LogitGap:
+    """1 - (p1 - p2), where p1 and p2 are the softmax of the two largest logits alone, as in the code of Dziedzic et al. 2022."""
+
+    name: str = LOGIT_GAP
+
+    def measure(self, evidence: Evidence) -> Floats:
+        largest = np.partition(scores_of(evidence), -2, axis=1)
+        return np.asarray(2.0 * largest[:, -2] / (largest[:, -1] + largest[:, -2]))
+
+
+def pknn_settings(points: int) -> tuple[int, float]:
+    """The number of neighbours that vote among so many private points, and the noise in votes: 300 and 28 but for small sets."""
+    k = min(_NEIGHBOURS, max(2, points // 20))
+    return k, _PKNN_SIGMA * k / _NEIGHBOURS
+
+
+def _pknn_measures(points: Floats, labels: Integers) -> list[LeakMeasure]:
+    """The Rényi divergence of the neighbours' vote at one order, its epsilon, and its agreement."""
+    k, sigma = pknn_settings(len(points))
+    votes = _CachedVotes(PknnMeasure(points, labels, k).votes_of)
+    readouts = (("pknn", VoteReadout(sigma)), (PKNN_COST, VoteReadout(sigma, EPS_SUM)))
+    measures: list[LeakMeasure] = [_ReadoutMeasure(name, votes, readout, False) for name, readout in readouts]
+    return [*measures, _Agreement(PKNN_AGREEMENT, votes, sigma)]
+
+
+def _pate_measures(teachers: Teachers) -> list[LeakMeasure]:
+    """The Rényi divergence of the teachers' vote at one order, and its epsilon."""
+    votes = _CachedVotes(PateMeasure(teachers.votes, teachers.count).votes_of)
+    readouts = (
+        ("pate", VoteReadout(teachers.sigma)),
+        (PATE_COST, VoteReadout(teachers.sigma, EPS_SUM, delta=teachers.delta)),
+    )
+    return [_ReadoutMeasure(name, votes, readout, True) for name, readout in readouts]
 
 
 def standard_measures(
-    victim: Victim, private: Images, novelty: LeakMeasure | None, teachers_file: Path | None
+    victim: Victim, private: Images, novelty: LeakMeasure | None, teachers: Teachers | None
 ) -> dict[str, LeakMeasure]:
-    """Entropy, gap, novelty and its variant without kinds, pkNN, and PATE if there are teachers; by name.
+    """Entropy, both gaps, novelty and its variant without kinds, pkNN, and PATE if there are teachers; by name.
 
-    ``novelty``: None for novelty in the victim's late layers, or in the inputs if it has none. ``teachers_file`` is a saved
-    ensemble. ``pknn`` and ``pate`` are Rényi divergences at one order, ``pknn-eps`` and ``pate-eps`` the paper's epsilons.
+    ``novelty``: None for novelty in the victim's late layers, or in the inputs if it has none. ``pknn`` and ``pate`` are
+    Rényi divergences at one order, ``pknn-eps`` and ``pate-cost`` the paper's epsilons of single queries.
     """
     points = log_scores(victim.scores(private.x))
-    k = min(_NEIGHBOURS, max(2, len(points) // 20))
-    sigma = _PKNN_SIGMA * k / _NEIGHBOURS
-    measures: dict[str, LeakMeasure] = {
-        ENTROPY: EntropyMeasure(),
-        "gap": GapMeasure(),
-        **_with_clean(_novelty(victim, private) if novelty is None else novelty),
-        **_rdp_and_eps("pknn", PknnMeasure(points, private.y, k).votes_of, sigma),
-    }
-    if teachers_file is not None:
-        ensemble = TeacherEnsemble.load(teachers_file)
-        votes_of = PateMeasure(ensemble.votes, len(ensemble)).votes_of
-        measures |= _rdp_and_eps("pate", votes_of, len(ensemble) / TEACHERS_PER_SIGMA, inputs_alone=True)
-    return measures
+    measures: list[LeakMeasure] = [EntropyMeasure(), GapMeasure(), _LogitGap(), *_pknn_measures(points, private.y)]
+    if teachers is not None:
+        measures += _pate_measures(teachers)
+    return {measure.name: measure for measure in measures} | _with_clean(
+        _novelty(victim, private) if novelty is None else novelty
+    )
 
 
 def measure_all(leak_measures: Measures, scores: Floats, images: Floats) -> Floats:

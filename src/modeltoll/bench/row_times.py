@@ -11,13 +11,14 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from modeltoll.bench.artifact_files import write_document
-from modeltoll.bench.leak_measures import measure_all
+from modeltoll.bench.leak_measures import ENTROPY, NOVELTY, PATE_COST, PKNN_COST, UNPRICED, measure_all
 from modeltoll.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -28,12 +29,29 @@ if TYPE_CHECKING:
     from modeltoll.leak.measure import LeakMeasure
     from modeltoll.records import Floats
 
-__all__ = ["GATE_SECONDS", "RowTimes", "measure_times", "read_times", "write_times"]
+__all__ = [
+    "BATCH_OF_TABLE_5",
+    "ESTIMATORS",
+    "GATE_SECONDS",
+    "RowTimes",
+    "measure_estimators",
+    "measure_times",
+    "read_times",
+    "write_times",
+]
 
 GATE_SECONDS = 1.03e-3  # own_p50_ms of results/benchmarks/bench_gateway_without_kinds.json, with SQLite
 _FORMAT = 1  # of the files
 _TIMED, _REPEATS = 100, 5  # rows, and how often each is timed
 _BATCH, _BATCHES = 1000, 3
+BATCH_OF_TABLE_5 = 64  # queries
+ESTIMATORS: Mapping[str, tuple[str, ...]] = {  # the measures of each column of the paper's Table 5, and of our toll
+    "pate": (PATE_COST,),
+    "pknn": (PKNN_COST,),
+    "entropy": (ENTROPY,),
+    "gap": ("gap",),
+    "ours": (ENTROPY, NOVELTY),
+}
 _LONG = 10.0  # seconds of one repeat, after which there is no further one
 
 
@@ -55,7 +73,7 @@ def measure_times(target: Target, prepared: PreparedTarget, repeats: int = _REPE
     """The times of a target on this machine, on one core of it.
 
     Each row is timed ``repeats`` times and its least processor time counts, because other processes only add to it; of
-    the rows the median is taken. A target's published undefended time is taken as it is.
+    the rows the median is taken. A target's published times are taken as they are; measures that no toll prices have none.
     """
     images = prepared.data_split.honest.x
     timed = images[:_TIMED]
@@ -67,8 +85,9 @@ def measure_times(target: Target, prepared: PreparedTarget, repeats: int = _REPE
             undefended=undefended,
             batched=_seconds(prepared.victim.scores, large, _BATCH, repeats),
             measures={
-                name: _seconds_of_measure(measure, scores, timed, repeats)
+                name: target.estimators.get(name) or _seconds_of_measure(measure, scores, timed, repeats)
                 for name, measure in prepared.leak_measures.items()
+                if name not in UNPRICED
             },
         )
 
@@ -76,6 +95,26 @@ def measure_times(target: Target, prepared: PreparedTarget, repeats: int = _REPE
 def _seconds_of_measure(measure: LeakMeasure, scores: Floats, images: Floats, repeats: int) -> float:
     """The median seconds of a measure for one row; they do not depend on the scores' values."""
     return _seconds(lambda rows: measure_all({"one": measure}, scores[: len(rows)], rows), images, 1, repeats)
+
+
+def measure_estimators(prepared: PreparedTarget, repeats: int = _REPEATS) -> dict[str, float]:
+    """Seconds of one core for a batch of 64 queries: of the model alone, and with the measures of each of ``ESTIMATORS``.
+
+    Estimators whose measures the target lacks are left out.
+    """
+    images = np.resize(prepared.data_split.honest.x, (2 * BATCH_OF_TABLE_5, *prepared.data_split.honest.x.shape[1:]))
+
+    def timed(call: Callable[[Floats], object]) -> float:
+        return BATCH_OF_TABLE_5 * _seconds(call, images, BATCH_OF_TABLE_5, repeats)
+
+    with threadpool_limits(1):
+        scores = prepared.victim.scores(images[:BATCH_OF_TABLE_5])
+        found = {"inference": timed(prepared.victim.scores)}
+        for name, measures in ESTIMATORS.items():
+            if all(measure in prepared.leak_measures for measure in measures):
+                chosen = {measure: prepared.leak_measures[measure] for measure in measures}
+                found[name] = found["inference"] + timed(partial(measure_all, chosen, scores))
+        return found
 
 
 def _seconds(call: Callable[[Floats], object], images: Floats, batch_rows: int, repeats: int) -> float:

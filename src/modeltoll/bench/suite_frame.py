@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from modeltoll.bench.defences.registry import NO_DEFENCE
 from modeltoll.bench.evasions.registry import NO_EVASION
 from modeltoll.bench.experiment import HONEST, Experiment
+from modeltoll.bench.leak_measures import ENTROPY, PATE_COST, PKNN_COST
 from modeltoll.bench.targets import MAGIKA
 from modeltoll.bench.toll_schemes import (
     CALIBRATED,
@@ -25,8 +26,7 @@ __all__ = [
     "OUR_TOLL",
     "ExperimentFrame",
     "NamedToll",
-    "informative_toll",
-    "most_informative_measure",
+    "published_measure",
     "published_toll",
 ]
 
@@ -37,24 +37,17 @@ ALL_TRAFFIC: NamedToll = (WITHOUT_KINDS, DEFAULT_MEASURES)
 OTHER_TOLLS = tuple((toll, DEFAULT_MEASURES) for toll in (UNKNOWN_STRANGERS, CALIBRATED, WITHOUT_KINDS))
 FREE: NamedToll = (NO_TOLL, "")
 # What the published tariff prices on data sets that have no teachers.
-_WITHOUT_TEACHERS = {"digits": "entropy", "cells": "entropy", MAGIKA: "pknn-eps"}
-# Teachers of 200 images each agree on nothing there, so every answer has the same PATE cost.
-_WITHOUT_PATE_SIGNAL = ("cifar10",)
+_WITHOUT_TEACHERS = {"digits": ENTROPY, "cells": ENTROPY, MAGIKA: PKNN_COST}
+
+
+def published_measure(dataset: str) -> str:
+    """The measure that the published toll prices: the PATE cost, as in the paper's Table 2, where there are teachers."""
+    return _WITHOUT_TEACHERS.get(dataset, PATE_COST)
 
 
 def published_toll(dataset: str) -> NamedToll:
-    """The published toll on the measure of the paper's Table 2."""
-    return (PUBLISHED, _WITHOUT_TEACHERS.get(dataset, "pate-eps"))
-
-
-def most_informative_measure(dataset: str) -> str:
-    """The measure that tells callers apart: PATE's as in the paper's Table 2, else pkNN's as in Table 3."""
-    return "pknn-eps" if dataset in _WITHOUT_PATE_SIGNAL else published_toll(dataset)[1]
-
-
-def informative_toll(dataset: str) -> NamedToll:
     """The published toll on that measure."""
-    return (PUBLISHED, most_informative_measure(dataset))
+    return (PUBLISHED, published_measure(dataset))
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,6 @@ from modeltoll.bench.suite_frame import (
     OTHER_TOLLS,
     OUR_TOLL,
     ExperimentFrame,
-    informative_toll,
     published_toll,
 )
 from modeltoll.bench.targets import MAGIKA, TARGETS
@@ -129,7 +128,7 @@ def _table3(frame: ExperimentFrame, attacks: tuple[str, ...]) -> Iterator[Experi
 
 def _evasions(frame: ExperimentFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
     """Every evasion under the published toll and ours; of the first attack also under what else our toll may know."""
-    tariffs = (informative_toll(frame.dataset), OUR_TOLL)
+    tariffs = (published_toll(frame.dataset), OUR_TOLL)
     chosen = attacks or _EVASION_ATTACKS
     for attack, evasion in product(chosen, EVASIONS):
         for tariff in (*tariffs, *OTHER_TOLLS) if attack == chosen[0] else tariffs:
@@ -159,7 +158,7 @@ def _honest(
     frame: ExperimentFrame, attacks: tuple[str, ...], workloads: Collection[str] = WORKLOADS
 ) -> Iterator[Experiment]:
     del attacks
-    tariffs = (informative_toll(frame.dataset), OUR_TOLL, (CALIBRATED, DEFAULT_MEASURES), ALL_TRAFFIC)
+    tariffs = (published_toll(frame.dataset), OUR_TOLL, (CALIBRATED, DEFAULT_MEASURES), ALL_TRAFFIC)
     for workload, tariff in product(workloads, tariffs):
         yield frame.honest(workload, tariff)
 
@@ -168,7 +167,7 @@ def _defences(frame: ExperimentFrame, attacks: tuple[str, ...]) -> Iterator[Expe
     for attack in attacks or _DEFENCE_ATTACKS:
         for defence in frame.defences:
             yield frame.attack(attack, FREE, defence=defence)
-        for tariff in (informative_toll(frame.dataset), OUR_TOLL):
+        for tariff in (published_toll(frame.dataset), OUR_TOLL):
             yield frame.attack(attack, tariff)
 
 
@@ -183,7 +182,7 @@ def _labels(frame: ExperimentFrame, attacks: tuple[str, ...]) -> Iterator[Experi
 
 def _quick(frame: ExperimentFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
     """A few experiments of every suite."""
-    both = (informative_toll(frame.dataset), OUR_TOLL)
+    both = (published_toll(frame.dataset), OUR_TOLL)
     for attack, tariff in product(attacks or _QUICK_ATTACKS, both):
         yield frame.attack(attack, tariff)
     for attack, evasion, tariff in product(attacks or _EVASION_ATTACKS[1:], _QUICK_EVASIONS, both):

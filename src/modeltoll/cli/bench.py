@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -107,8 +107,7 @@ def times(
         from modeltoll.bench.prepared_target import Workspace  # noqa: PLC0415
         from modeltoll.bench.row_times import measure_times, write_times  # noqa: PLC0415
         from modeltoll.bench.targets import TARGETS  # noqa: PLC0415
-    if unknown := [name for name in names if name not in TARGETS]:
-        raise SettingsError([f"there is no data set {', '.join(unknown)}; there are: {', '.join(TARGETS)}"])
+    _check_names(names, TARGETS)
     _check_file(path)
     found = {}
     for name in dict.fromkeys(names):
@@ -121,6 +120,44 @@ def times(
         ms = ", ".join(f"{measure} {1e3 * seconds:.3f}" for measure, seconds in each.measures.items())
         note.print(f"{name}: without a gateway {1e3 * each.undefended:.3f} ms a row; {ms}", soft_wrap=True)
     note.print(f"written: {path}", soft_wrap=True)
+
+
+@bench_commands.command(epilog="Example: modeltoll bench estimators mnist --data-dir data -o results/bench/table5.json")
+@with_exit_codes
+def estimators(
+    names: Annotated[list[str], typer.Argument(metavar="DATASET...", help="Data sets to time 64 queries of.")],
+    *,
+    path: Annotated[Path, typer.Option("--out", "-o", help="File for the times.")],
+    data_dir: DataFolder = None,
+    cache: Cache = USUAL_CACHE,
+    repeats: Annotated[int, typer.Option(min=1, help="How often each batch is timed; its least time counts.")] = 20,
+) -> None:
+    """Measure the paper's Table 5: seconds of one core for 64 queries, of the model alone and with each leak measure."""
+    with requires_extra("bench"):
+        from modeltoll.bench.artifact_files import write_document  # noqa: PLC0415  an extra
+        from modeltoll.bench.experiment import result_origin  # noqa: PLC0415
+        from modeltoll.bench.prepared_target import Workspace  # noqa: PLC0415
+        from modeltoll.bench.row_times import measure_estimators  # noqa: PLC0415
+        from modeltoll.bench.targets import TARGETS  # noqa: PLC0415
+    _check_names(names, TARGETS)
+    _check_file(path)
+    found = {}
+    for name in dict.fromkeys(names):
+        with stage(f"Preparing {name}") as progress:
+            prepared = TARGETS[name].prepare(Workspace(data_dir, cache), progress)
+        with stage(f"Timing {name}"):
+            found[name] = measure_estimators(prepared, repeats)
+    write_document(path, {**asdict(result_origin(_command())), "repeats": repeats, "targets": found})
+    for name, seconds in found.items():
+        shown = ", ".join(f"{each} {value:.4f}" for each, value in seconds.items())
+        note.print(f"{name}: seconds for 64 queries: {shown}", soft_wrap=True)
+    note.print(f"written: {path}", soft_wrap=True)
+
+
+def _check_names(names: Sequence[str], known: Collection[str]) -> None:
+    """Raises SettingsError where one of the names is no data set."""
+    if unknown := [name for name in names if name not in known]:
+        raise SettingsError([f"there is no data set {', '.join(unknown)}; there are: {', '.join(known)}"])
 
 
 def _check_file(path: Path) -> None:

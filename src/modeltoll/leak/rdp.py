@@ -57,7 +57,7 @@ def log_q(votes: Integers, sigma: float) -> Floats:
     return np.asarray(np.minimum(total, np.log1p(-1.0 / votes.shape[1])))
 
 
-def gnmax_rdp(log_q: Floats, sigma: float, orders: Floats) -> Floats:
+def gnmax_rdp(log_q: Floats, sigma: float, orders: Floats, *, capped: bool = True) -> Floats:
     """RDP of one GNMax query at each order: the minimum of the data-dependent bound, where valid, and L / sigma^2.
 
     The data-dependent bound is that of Theorem 6 at the orders of Proposition 10. The result depends on the votes
@@ -67,6 +67,7 @@ def gnmax_rdp(log_q: Floats, sigma: float, orders: Floats) -> Floats:
         log_q: shape (rows,), each below 0.
         sigma: standard deviation of the noise, in votes, > 0.
         orders: shape (orders,), ascending, each above 1.
+        capped: False takes the data-dependent bound wherever it is valid, even where L / sigma^2 is less.
 
     Returns:
         Shape (rows, orders), finite and >= 0. Values below 1e-300 are correct in magnitude only.
@@ -80,7 +81,8 @@ def gnmax_rdp(log_q: Floats, sigma: float, orders: Floats) -> Floats:
         rows = ascending[start : min(start + _BLOCK, valid)]
         bound = _theorem6(log_q[rows], sigma, orders)
         width = bound.shape[1]
-        out[rows, :width] = np.minimum(bound, ceiling[:width], out=bound)
+        least = np.minimum(bound, ceiling[:width]) if capped else np.where(np.isinf(bound), ceiling[:width], bound)
+        out[rows, :width] = least
         out[rows, width:] = ceiling[width:]
     return out
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modeltoll.bench.checks import Check, check_across_results
+from modeltoll.bench.leak_measures import PATE_COST
 from modeltoll.bench.table_rows import MARK, failed_checks
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Results", "SeedAggregate"]
 
+_OLD_PATE_COST = "pate-eps"
 _SHARED_MEMBERS = (
     "suite",
     "dataset",
@@ -85,7 +87,7 @@ class Results:
     """All results of a report."""
 
     def __init__(self, documents: Iterable[Mapping[str, Any]]) -> None:
-        self.documents = tuple(documents)
+        self.documents = tuple(_without_superseded(tuple(documents)))
         cross_checks = check_across_results(self.documents)
         groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
         for document in self.documents:
@@ -108,6 +110,19 @@ class Results:
     def failed_checks(self) -> list[tuple[SeedAggregate, Check]]:
         """Every failed check with its experiment."""
         return [(one, check) for one in self.aggregates for check in one.failed_checks]
+
+
+def _without_superseded(documents: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """All but those under the published toll on the PATE cost of before, of small teachers, where there is the present one."""
+    shared = [member for member in (*_SHARED_MEMBERS, "seed") if member not in ("measure", "version")]
+
+    def experiment(document: Mapping[str, Any]) -> tuple[Any, ...]:
+        return tuple(document.get(member, "") for member in shared)
+
+    present = {experiment(document) for document in documents if document["measure"] == PATE_COST}
+    for document in documents:
+        if document["measure"] != _OLD_PATE_COST or experiment(document) not in present:
+            yield document
 
 
 def _by_budget(found: Sequence[SeedAggregate]) -> list[SeedAggregate]:

@@ -10,7 +10,7 @@ from modeltoll.bench.evasions.registry import EVASIONS, NO_EVASION
 from modeltoll.bench.experiment import HONEST
 from modeltoll.bench.honest.workload import WORKLOADS
 from modeltoll.bench.report.model import Curve, Panel, ReportChart, Section, Table
-from modeltoll.bench.suite_frame import most_informative_measure
+from modeltoll.bench.suite_frame import published_measure
 from modeltoll.bench.toll_schemes import CONFORMAL, NO_TOLL, PUBLISHED
 from modeltoll.formatting import number, percent, times
 
@@ -24,14 +24,17 @@ __all__ = [
     "fillers",
     "honest_waits",
     "leak_against_queries",
+    "leak_of",
+    "panels",
+    "plain_extractions",
 ]
 
-_LEAKS = ("pate-eps", "entropy")
+_LEAKS = ("pate-cost", "pate-eps", "entropy")
 _TOLL_NAMES = {PUBLISHED: "published", CONFORMAL: "ours"}
 
 
-def _plain_extractions(results: Results, tariff: str) -> list[SeedAggregate]:
-    """Attacks without evasion or defence, each attack of a data set once: with the largest budget."""
+def plain_extractions(results: Results, tariff: str) -> list[SeedAggregate]:
+    """Attacks under a toll without evasion or defence, each attack of a data set once: with the largest budget."""
     found = results.select("table2", "table3", "quick", evasion=NO_EVASION, defence=NO_TOLL, tariff=tariff)
     largest: dict[tuple[Any, ...], SeedAggregate] = {}
     for one in found:
@@ -41,8 +44,9 @@ def _plain_extractions(results: Results, tariff: str) -> list[SeedAggregate]:
     return list(largest.values())
 
 
-def _leak_of(one: SeedAggregate) -> str:
-    return next(name for name in (most_informative_measure(one["dataset"]), *_LEAKS) if name in one["leak"])
+def leak_of(one: SeedAggregate) -> str:
+    """The measure in which charts show the leak of an attack."""
+    return next(name for name in (published_measure(one["dataset"]), *_LEAKS) if name in one["leak"])
 
 
 def _evaluated_points(one: SeedAggregate) -> list[Any]:
@@ -50,23 +54,24 @@ def _evaluated_points(one: SeedAggregate) -> list[Any]:
     return [point for point in one["course"] if point["accuracy"] is not None]
 
 
-def _panels(found: Iterable[SeedAggregate], curves: Callable[[SeedAggregate], Iterable[Curve]]) -> tuple[Panel, ...]:
-    panels: dict[str, list[Curve]] = {}
+def panels(found: Iterable[SeedAggregate], curves: Callable[[SeedAggregate], Iterable[Curve]]) -> tuple[Panel, ...]:
+    """One panel per data set with the curves of its attacks."""
+    drawings: dict[str, list[Curve]] = {}
     for one in found:
-        panels.setdefault(one["dataset"], []).extend(curve for curve in curves(one) if curve.points)
-    return tuple(Panel(title, tuple(drawn)) for title, drawn in panels.items())
+        drawings.setdefault(one["dataset"], []).extend(curve for curve in curves(one) if curve.points)
+    return tuple(Panel(title, tuple(drawn)) for title, drawn in drawings.items())
 
 
 def leak_against_queries(results: Results) -> Section | None:
-    """Figure 3."""
-    found = _plain_extractions(results, CONFORMAL)
+    """Figure 3, and Figure 20 for Fashion-MNIST."""
+    found = plain_extractions(results, CONFORMAL)
 
     def curves(one: SeedAggregate) -> Iterable[Curve]:
-        measure = _leak_of(one)
+        measure = leak_of(one)
         yield Curve(one["attack"], tuple((point["queries"], point["leak"][measure]) for point in one["course"]))
 
     rows = [
-        (one["dataset"], one["attack"], _leak_of(one), number(point["queries"]), number(point["leak"][_leak_of(one)]))
+        (one["dataset"], one["attack"], leak_of(one), number(point["queries"]), number(point["leak"][leak_of(one)]))
         for one in found
         for point in one["course"][1::2]
     ]
@@ -75,16 +80,16 @@ def leak_against_queries(results: Results) -> Section | None:
         "per attack, with its largest budget and first seed."
     )
     table = Table(("data set", "attack", "leak measured as", "queries", "leak so far"), tuple(rows), 3)
-    chart = ReportChart("leak-queries", "queries", "summed leak", _panels(found, curves), x_log=True, y_log=True)
+    chart = ReportChart("leak-queries", "queries", "summed leak", panels(found, curves), x_log=True, y_log=True)
     return Section("Leak against queries", text, table, chart) if rows else None
 
 
 def accuracy_against_leak(results: Results) -> Section | None:
-    """Figure 4."""
-    found = _plain_extractions(results, CONFORMAL)
+    """Figure 4, and Figure 21 for Fashion-MNIST."""
+    found = plain_extractions(results, CONFORMAL)
 
     def curves(one: SeedAggregate) -> Iterable[Curve]:
-        measure = _leak_of(one)
+        measure = leak_of(one)
         yield Curve(one["attack"], tuple((at["leak"][measure], 100 * at["accuracy"]) for at in _evaluated_points(one)))
 
     rows = [
@@ -92,7 +97,7 @@ def accuracy_against_leak(results: Results) -> Section | None:
             one["dataset"],
             one["attack"],
             number(at["queries"]),
-            number(at["leak"][_leak_of(one)]),
+            number(at["leak"][leak_of(one)]),
             percent(at["accuracy"]),
         )
         for one in found
@@ -100,13 +105,13 @@ def accuracy_against_leak(results: Results) -> Section | None:
     ]
     text = "The clone's accuracy against the summed leak of its queries. Figure 4 of the paper; the first seed."
     table = Table(("data set", "attack", "queries", "leak", "accuracy"), tuple(rows), 2)
-    chart = ReportChart("accuracy-leak", "summed leak", "clone's accuracy, %", _panels(found, curves), x_log=True)
+    chart = ReportChart("accuracy-leak", "summed leak", "clone's accuracy, %", panels(found, curves), x_log=True)
     return Section("Accuracy against leak", text, table, chart) if rows else None
 
 
-def accuracy_against_time(results: Results) -> Section | None:
-    """Figure 8."""
-    found = _plain_extractions(results, CONFORMAL)
+def accuracy_against_time(results: Results, tariff: str = CONFORMAL) -> Section | None:
+    """Figure 8, and Figure 22 for Fashion-MNIST, under a toll."""
+    found = plain_extractions(results, tariff)
 
     def curves(one: SeedAggregate) -> Iterable[Curve]:
         at = _evaluated_points(one)
@@ -123,10 +128,13 @@ def accuracy_against_time(results: Results) -> Section | None:
         for one in found
         for at in _evaluated_points(one)
     ]
-    text = "Solid: with our toll, on one reference core. Dashed: without. Figure 8 of the paper; the first seed."
+    toll, file = (
+        ("our toll", "accuracy-time") if tariff == CONFORMAL else ("the published toll", "accuracy-time-published")
+    )
+    text = f"Solid: with {toll}, on one reference core. Dashed: without. Figure 8 of the paper; the first seed."
     table = Table(("data set", "attack", "queries", "seconds without", "seconds with", "accuracy"), tuple(rows), 2)
-    chart = ReportChart("accuracy-time", "seconds", "clone's accuracy, %", _panels(found, curves), x_log=True)
-    return Section("Accuracy against time", text, table, chart) if rows else None
+    chart = ReportChart(file, "seconds", "clone's accuracy, %", panels(found, curves), x_log=True)
+    return Section(f"Accuracy against time under {toll}", text, table, chart) if rows else None
 
 
 def _with_evasions(results: Results, families: tuple[str, ...]) -> list[SeedAggregate]:
@@ -161,12 +169,12 @@ def _by_level(results: Results, families: tuple[str, ...], names: tuple[str, str
                 *(f"{evasion.level:g}", ratio_text, percent(one.mean("suspected")), alarm),
             )
         )
-    panels = tuple(
+    drawn_panels = tuple(
         Panel(dataset, tuple(Curve(label, tuple(sorted(points)), dashed) for (label, dashed), points in drawn.items()))
         for dataset, drawn in curves.items()
     )
     file, level = names
-    chart = ReportChart(file, level, "time with the toll / without", panels, x_log=True, y_log=True)
+    chart = ReportChart(file, level, "time with the toll / without", drawn_panels, x_log=True, y_log=True)
     headings = ("data set", "attack", "kind", "toll", level, "ratio", "accounts suspected", "from row")
     text = "Solid: our toll. Dashed: the published one, on the same queries. Ratios are per stolen row."
     return Section(f"Ratio against {level}", text, Table(headings, tuple(rows), 4), chart) if rows else None
@@ -212,5 +220,5 @@ def honest_waits(results: Results) -> Section | None:
         "far from all declared ones may come under suspicion; an operator whose callers send such rows should declare them. "
         "*To batched*: relative to a model server without a gateway that gets a thousand rows per request."
     )
-    chart = ReportChart("honest-waits", "share of requests, %", "wait, s", _panels(found, curves), y_log=True)
+    chart = ReportChart("honest-waits", "share of requests, %", "wait, s", panels(found, curves), y_log=True)
     return Section("Waits of honest callers", text, Table(headings, tuple(rows), 3), chart) if rows else None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import jinja2
 from markupsafe import Markup, escape
 
-from modeltoll.bench.report import curves, files, kinds, tables, thieves
+from modeltoll.bench.report import curves, files, kinds, paper_figures, paper_tables, tables, thieves
 from modeltoll.bench.report.aggregate import Results
 from modeltoll.bench.report.drawing import draw_chart
 from modeltoll.errors import SettingsError
@@ -26,10 +26,15 @@ _SECTION_BUILDERS = (
     tables.failed_checks,
     kinds.before_kinds,
     tables.table2,
+    paper_tables.table2_cells,
     tables.table3,
+    paper_tables.table3_cells,
     curves.leak_against_queries,
     curves.accuracy_against_leak,
     curves.accuracy_against_time,
+    paper_figures.published_time,
+    paper_figures.entropyrev,
+    paper_figures.inout,
     curves.accounts,
     curves.fillers,
     tables.evasions,

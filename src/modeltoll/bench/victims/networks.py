@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["ARCHITECTURES", "ByteNet", "MnistNet", "Network", "ResNet34", "ResidualNet", "as_channels"]
+__all__ = ["ARCHITECTURES", "ByteNet", "MnistNet", "Network", "ResNet", "ResidualNet", "as_channels"]
 
 _BYTE_CODES, _FIRST_PATCHES = 257, 4
 
@@ -121,16 +122,19 @@ class _Basic(nn.Module):
         return functional.relu(self.second_norm(self.second(inner)) + self.around(images))
 
 
-class ResNet34(Network):
-    """The victim of Dziedzic et al. 2022 for colour images of 32 x 32; training it needs a GPU."""
+class ResNet(Network):
+    """A residual network for colour images of 32 x 32, by the number of blocks in its four stages; training it needs a GPU.
 
-    def __init__(self, classes: int = 10) -> None:
+    (3, 4, 6, 3) is ResNet-34, the victim of Dziedzic et al. 2022; (2, 2, 2, 2) is ResNet-18, their teacher on CIFAR-10.
+    """
+
+    def __init__(self, classes: int = 10, blocks: tuple[int, int, int, int] = (3, 4, 6, 3)) -> None:
         super().__init__(3)
         self.stem = nn.Conv2d(3, 64, 3, padding=1, bias=False)
         self.stem_norm = nn.BatchNorm2d(64)
         body, before = [], 64
-        for width, blocks, stride in ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2)):
-            steps = [_Basic(before, width, stride), *(_Basic(width, width, 1) for _ in range(blocks - 1))]
+        for width, count, stride in zip((64, 128, 256, 512), blocks, (1, 2, 2, 2), strict=True):
+            steps = [_Basic(before, width, stride), *(_Basic(width, width, 1) for _ in range(count - 1))]
             body.append(nn.Sequential(*steps))
             before = width
         self.body = nn.ModuleList(body)
@@ -189,5 +193,7 @@ def as_channels(images: Tensor) -> Tensor:
 ARCHITECTURES: dict[str, Callable[[], Network]] = {
     "mnistnet": MnistNet,
     "residual": ResidualNet,
-    "resnet34": ResNet34,
+    "resnet34": ResNet,
+    "resnet18": partial(ResNet, blocks=(2, 2, 2, 2)),
+    "teacher": partial(ResidualNet, widths=(16, 16, 32, 64)),
 }

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from modeltoll.bench.victims.training import TrainingRecipe, build, train
 if TYPE_CHECKING:
     from modeltoll.records import Floats, Progress
 
-__all__ = ["VICTIMS", "TorchVictim", "VictimRecipe", "as_tensor", "load_victim"]
+__all__ = ["VICTIMS", "TorchVictim", "VictimRecipe", "as_tensor", "load_victim", "training_digest"]
 
 _ROWS = 500  # images per forward pass
 
@@ -104,7 +104,7 @@ def load_victim(name: str, folder: Path, cache: Path, progress: Progress) -> Tor
     """
     recipe, load = VICTIMS[name].recipe, VICTIMS[name].load
     private = load(folder, train=True)
-    digest = _digest(recipe, private)
+    digest = training_digest(dataclasses.asdict(recipe), private)
     cache.mkdir(parents=True, exist_ok=True)
     path = cache / f"victim-{name}-{digest}.pt"
     if path.is_file():
@@ -119,8 +119,9 @@ def load_victim(name: str, folder: Path, cache: Path, progress: Progress) -> Tor
     return TorchVictim(network.eval(), digest)
 
 
-def _digest(recipe: TrainingRecipe, private: datasets.Images) -> str:
-    sha = hashlib.sha256(repr(sorted(dataclasses.asdict(recipe).items())).encode())
+def training_digest(recipe: Mapping[str, Any], private: datasets.Images) -> str:
+    """A digest of the members of a recipe and the data that is trained on, for the name of a file."""
+    sha = hashlib.sha256(repr(sorted(recipe.items())).encode())
     sha.update((private.x * 255 + 0.5).astype(np.uint8).tobytes())
     sha.update(np.ascontiguousarray(private.y, np.int64).tobytes())
     return sha.hexdigest()[:16]

@@ -10,6 +10,7 @@ import numpy as np
 from modeltoll.errors import AnswerError
 from modeltoll.gateway.core.request import side_by_side
 from modeltoll.leak.measure import clean_measure
+from modeltoll.record_init import quick_init
 from modeltoll.records import Charge, LogEntry
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["MeasuredAnswer"]
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, eq=False)
 class MeasuredAnswer:
     """What one answer leaks, and how the tariff assesses it.
@@ -59,10 +61,11 @@ class MeasuredAnswer:
 
     def charge(self, model: str, tariff: Tariff, fingerprints: tuple[bytes, ...], at: float) -> Charge:
         """What the request adds to its caller's account. ``fingerprints``: one per row, keyed by the ledger."""
+        values = self.leaks.values
         return Charge(
             model=model,
             rows=self.evidence.rows,
-            leaks=tuple(self.leaks.values.sum(axis=0).tolist()),
+            leaks=tuple((values[0] if len(values) == 1 else values.sum(axis=0)).tolist()),
             cells=tuple(self.assessment.cells.tolist()) if tariff.cell_count else (),
             fingerprints=fingerprints,
             cell_count=tariff.cell_count,

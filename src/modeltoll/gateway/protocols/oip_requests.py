@@ -23,6 +23,7 @@ from modeltoll.gateway.protocols.oip_tensors import DIMENSIONS, NUMERIC, TEXT, r
 from modeltoll.gateway.protocols.request_members import other_members
 from modeltoll.gateway.protocols.rows import check_declared_names, check_row_limit, check_width
 from modeltoll.gateway.protocols.strict_json import canonical, check_text, load_object
+from modeltoll.record_init import quick_init
 
 if TYPE_CHECKING:
     from modeltoll.gateway.protocols.oip_tensors import TensorRows
@@ -33,9 +34,10 @@ __all__ = ["MAX_ID", "SIZE", "InferenceRequest", "InputTensor", "read_inference_
 SIZE, _CLASSIFICATION, _CODEC = "binary_data_size", "classification", "content_type"
 _BYPASS = ("shared_memory_region", "shared_memory_offset", "shared_memory_byte_size")  # read or written elsewhere
 _NAME = "model_name"  # KServe's SDK writes it; the path names the model
-_REQUEST = (_NAME, "id", "inputs", "outputs", "parameters")
-_TENSOR = ("name", "shape", "datatype", "data", "parameters")
-_OUTPUT = ("name", "parameters")
+_REQUEST = frozenset((_NAME, "id", "inputs", "outputs", "parameters"))
+_TENSOR = frozenset(("name", "shape", "datatype", "data", "parameters"))
+_OUTPUT = frozenset(("name", "parameters"))
+_DATATYPES = frozenset((*NUMERIC, TEXT))
 _BINARY, _ALL_BINARY = "binary_data", "binary_data_output"
 _SCHEDULING = ("priority", "timeout")  # of Triton: they change when the model answers, not what
 MAX_ID = 1024  # characters
@@ -43,6 +45,7 @@ _MAX_INPUTS = 256  # of a request, or as many as the settings declare
 _RAW_BYTES = 8  # of a number of the widest datatype
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, eq=False)
 class InputTensor:
     """One input: its name, its datatype, its shape, and its rows."""
@@ -54,6 +57,7 @@ class InputTensor:
     rows: TensorRows
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, eq=False)
 class InferenceRequest:
     """A request that has been read: its inputs in the model's order, and the outputs that are asked for.
@@ -104,6 +108,7 @@ class InferenceRequest:
         return None if bound is None else head + bound
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class _Output:
     """An output that is asked for: its parameters, and the canonical bytes of those that can change the answer."""
@@ -239,7 +244,7 @@ def _tensor(
     if not isinstance(name, str) or not check_text(name):
         raise RequestError("an input has no 'name'")
     check_width(math.prod(shape[1:]), widths.get(name))
-    if not isinstance(datatype, str) or datatype not in (*NUMERIC, TEXT):
+    if not isinstance(datatype, str) or datatype not in _DATATYPES:
         raise RequestError("an input's 'datatype' is not one of the protocol's")
     codec = other_members(tensor, _TENSOR, service, of="an input")
     parameters, more = _parameters(tensor, (SIZE, _CODEC), service, "an input's parameters")
