@@ -61,7 +61,8 @@ def train_freematch(
     """Train ``student`` on ``labelled`` images with their targets (n, classes) and on ``unlabelled`` images.
 
     Labelled images are taken as they were asked, for the victim may give a shifted foreign image another label. The paper's
-    term for the fairness of classes is left out: foreign images are not of all classes alike. ``on_round`` is called with the averaged student after each epoch; the last average is returned.
+    term for the fairness of classes is left out: foreign images are not of all classes alike. ``on_round`` is called with
+    the averaged student after each epoch; the last average is returned.
     """
     x, y, u = as_tensor(labelled[0]), torch.from_numpy(np.asarray(labelled[1], np.float32)), as_tensor(unlabelled)
     student.scale(torch.cat([x, u]))
