@@ -93,7 +93,7 @@ def _rows(paper: Table2Row | Table3Row, cells: list[_Cell], one: SeedAggregate) 
         off = distance(cell.paper, cell.here)
         far = off is not None and abs(off) > CLOSE
         reason = "; ".join(_differences(cell, paper, one)) if far else ""
-        shown = NONE if off is None else f"{100.0 * off:+.0f} %"
+        shown = NONE if off is None else f"{round(100.0 * off):+d} %"
         yield (*head, cell.name, cell.form(cell.paper), cell.form(cell.here), shown, reason)
 
 
