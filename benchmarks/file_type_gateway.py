@@ -54,7 +54,7 @@ class FileTypeGateway:
         """Fit the measure ``novelty`` to private files, with the command; returns what it says."""
         np.save(self.folder / "private.npy", rows)
         np.save(self.folder / "labels.npy", labels)
-        command = ["fit-novelty", "private.npy", "labels.npy", "--codes", "--network", "small", "-o", "novelty.npz"]
+        command = ["fit-novelty", "private.npy", "labels.npy", "--codes", "-o", "novelty.npz"]
         return self._modeltoll([*command, "--json", "novelty.json"], "novelty.json")[1]
 
     def write_settings(self, callers):

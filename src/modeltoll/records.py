@@ -113,13 +113,15 @@ class Evidence:
 
     ``fingerprints``: one hash per row; equal inputs have equal fingerprints. ``scores``: probabilities,
     shape (rows, classes). ``inputs``: shape (rows, dimensions). ``tokens``: for each row of generated text the
-    probabilities that the upstream reports, shape (tokens, alternatives).
+    probabilities that the upstream reports, shape (tokens, alternatives). ``scores_checked``: ``leak.scores.check_scores``
+    has returned the scores, none of which is missing; they are not checked again.
     """
 
     fingerprints: tuple[bytes, ...]
     scores: Floats | None = None
     inputs: Floats | None = None
     tokens: tuple[Floats, ...] | None = None
+    scores_checked: bool = False
 
     @property
     def rows(self) -> int:

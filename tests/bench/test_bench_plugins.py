@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from modeltoll.bench.datasets import Images
+from modeltoll.bench.defences.misguide import Misguiding
+from modeltoll.bench.defences.modelguard import LeastLikely, Quantised, codebooks
 from modeltoll.bench.defences.perturbations import Misinformation, ReverseSigmoid, Rounding, TopOne
 from modeltoll.bench.defences.prada import Prada
 from modeltoll.bench.defences.registry import DEFENCES, make_defence, make_detector
@@ -28,6 +30,7 @@ COVER = Cover(
     False,
 )
 SCORES = RNG.dirichlet(np.full(6, 0.3), 50)
+NO_LEAKS = np.zeros((50, 0))
 COLOURS = Images(RNG.random((12, 9, 9, 3)), np.arange(12) % 3)
 DIGITS_28 = Images(RNG.random((12, 28, 28)), np.arange(12) % 10)
 
@@ -59,7 +62,7 @@ def test_imitating_fillers_are_honest_rows_of_the_more_expensive_half():
 def test_defences_pass_the_conformance_suite(name, baseline):
     defence = make_defence(name, baseline)
     assert defence.name == name
-    check_defence(defence, SCORES)
+    check_defence(defence, baseline.honest.scores[:50], baseline.honest.leaks[:50])
 
 
 @pytest.mark.parametrize("name", [name for name, spec in DEFENCES.built_in.items() if spec.detects])
@@ -107,20 +110,20 @@ def test_jittered_copies_stay_within_a_grey_step():
 
 
 def test_top_one_answers_the_label_only():
-    perturbed = TopOne().answer(SCORES)
+    perturbed = TopOne().answer(SCORES, NO_LEAKS)
     assert np.array_equal(perturbed.argmax(axis=1), SCORES.argmax(axis=1))
     assert set(np.unique(perturbed)) == {0.0, 1.0}
 
 
 def test_rounding_leaves_few_values_and_a_label_for_rows_of_zeros():
     flat = np.full((1, 40), 1 / 40)
-    assert Rounding().answer(flat).sum() == 1.0
+    assert Rounding().answer(flat, NO_LEAKS).sum() == 1.0
     assert len(np.unique(np.round(SCORES, 1))) <= 11
 
 
 def test_the_reverse_sigmoid_lowers_high_scores():
     sure = np.array([[0.97, 0.02, 0.01]])
-    perturbed = ReverseSigmoid().answer(sure)
+    perturbed = ReverseSigmoid().answer(sure, NO_LEAKS)
     assert perturbed[0, 0] < 0.97
     assert perturbed[0, 0] == perturbed.max()
 
@@ -128,12 +131,74 @@ def test_the_reverse_sigmoid_lowers_high_scores():
 def test_misinformation_changes_answers_below_the_threshold_only():
     sure, unsure = np.array([[0.9, 0.08, 0.02]]), np.array([[0.5, 0.3, 0.2]])
     defence = Misinformation(0.7)
-    assert np.allclose(defence.answer(sure), sure)
-    assert np.allclose(defence.answer(unsure), [[0.2, 0.3, 0.5]])
+    assert np.allclose(defence.answer(sure, NO_LEAKS), sure)
+    assert np.allclose(defence.answer(unsure, NO_LEAKS), [[0.2, 0.3, 0.5]])
+
+
+def distances(answers, scores):
+    return np.abs(answers - scores).sum(axis=1)
+
+
+def test_the_least_likely_answer_is_within_its_distance_keeps_the_label_and_is_less_likely_than_any_other_found():
+    defence = LeastLikely(0.6)
+    answers = defence.answer(SCORES, NO_LEAKS)
+    assert distances(answers, SCORES).max() <= 0.6 + 1e-9
+    assert np.array_equal(answers.argmax(axis=1), SCORES.argmax(axis=1))
+    others = np.random.default_rng(2).dirichlet(np.ones(6), (4000, 1)) * 0.3 + 0.7 * SCORES
+    allowed = (np.abs(others - SCORES).sum(axis=2) <= 0.6) & (others.argmax(axis=2) == SCORES.argmax(axis=1))
+    logs = np.log(SCORES + 1e-6)
+    least = np.where(allowed, (others * logs).sum(axis=2), np.inf).min(axis=0)
+    assert np.isfinite(least).all()
+    assert ((answers * logs).sum(axis=1) <= least).all()
+
+
+def test_a_sure_answer_loses_half_the_distance_to_the_least_likely_class():
+    answer = LeastLikely(0.5).answer(np.array([[0.9, 0.09, 0.01]]), NO_LEAKS)
+    assert answer[0] == pytest.approx([0.65, 0.09, 0.26], abs=1e-6)
+
+
+def test_quantised_answers_are_few_keep_the_label_and_cover_the_rows_that_they_were_made_of():
+    scores = np.random.default_rng(3).dirichlet(np.full(6, 0.3), 400)
+    defence = Quantised(codebooks(scores, 0.8))
+    answers = defence.answer(scores, NO_LEAKS)
+    assert np.array_equal(answers.argmax(axis=1), scores.argmax(axis=1))
+    assert distances(answers, scores).max() <= 0.8 + 1e-9
+    assert len(np.unique(answers, axis=0)) == sum(map(len, defence.codebook.values())) < 100
+    assert all(len(codes) == 1 for codes in codebooks(scores, 2.0).values())
+
+
+def test_a_class_without_honest_rows_is_answered_with_its_label_only():
+    defence = Quantised(codebooks(np.array([[0.7, 0.2, 0.1], [0.5, 0.3, 0.2]])))
+    assert defence.answer(np.array([[0.1, 0.3, 0.6], [0.9, 0.1, 0.0]]), NO_LEAKS).tolist() == [
+        [0.0, 0.0, 1.0],
+        pytest.approx([0.6, 0.25, 0.15]),
+    ]
+
+
+def test_misguiding_answers_wrongly_above_the_threshold_only_and_to_the_same_query_alike():
+    leaks = np.where(np.arange(len(SCORES)) < 30, 2.0, 0.5)[:, None]
+    defence = Misguiding(0, 1.0, wrong=0.5)
+    answers = defence.answer(SCORES, leaks)
+    changed = (answers != SCORES).any(axis=1)
+    assert not changed[30:].any()
+    assert 5 < changed[:30].sum() < 25
+    assert (answers[changed].argmax(axis=1) != SCORES[changed].argmax(axis=1)).all()
+    assert np.array_equal(np.sort(answers, axis=1), np.sort(SCORES, axis=1))
+    assert np.array_equal(defence.answer(SCORES, leaks), answers)
+    assert (
+        Misguiding(0, 1.0, wrong=1.0).answer(SCORES, leaks)[:30].argmax(axis=1).tolist()
+        != SCORES[:30].argmax(axis=1).tolist()
+    )
+
+
+def test_the_detector_of_misguide_takes_one_honest_row_in_twenty_for_foreign(baseline):
+    defence = make_defence("MisGUIDE", baseline)
+    assert (baseline.calibration.leaks[:, defence.measure] > defence.threshold).mean() == pytest.approx(0.05, abs=0.005)
 
 
 def test_prada_detects_steps_of_one_length_and_not_random_rows():
-    steps = np.cumsum(np.full((400, 4), 0.01), axis=0) + RNG.choice([0.0, 5.0], (400, 1), p=[0.5, 0.5])
+    rng = np.random.default_rng(5)
+    steps = np.cumsum(np.full((400, 4), 0.01), axis=0) + rng.choice([0.0, 5.0], (400, 1), p=[0.5, 0.5])
     labels = np.zeros(400, np.int64)
     assert Prada().first_alarm(steps, labels) is not None
     assert Prada().first_alarm(np.random.default_rng(1).random((400, 30)), labels) is None
@@ -152,7 +217,7 @@ class Broken:
         plain = EVASIONS[NO_EVASION].plan(stolen[::-1], cover, rng)
         return replace(plain)
 
-    def answer(self, scores):
+    def answer(self, scores, leaks):
         return scores * 2.0
 
     def first_alarm(self, images, labels):
@@ -163,7 +228,7 @@ def test_the_suites_reject_violations():
     with pytest.raises(AssertionError, match="out of order"):
         check_evasion(Broken(), STOLEN, COVER)
     with pytest.raises(AssertionError, match="sum to 1"):
-        check_defence(Broken(), SCORES)
+        check_defence(Broken(), SCORES, NO_LEAKS)
     with pytest.raises(AssertionError, match="before the first"):
         check_detector(Broken(), COLOURS.x, COLOURS.y)
     with pytest.raises(AssertionError, match="another shape"):

@@ -140,7 +140,7 @@ def test_fit_novelty_reads_texts_and_codes(private):
         path = str(folder / f"{name}.npy")
         result = CliRunner().invoke(app, ["fit-novelty", path, "-o", str(folder / "n.npz")])
         assert result.exit_code == 0, result.output
-        assert f"{width} codes, hashed; kinds: none" in result.output
+        assert f"{width} codes, in hashed pairs; kinds: none" in result.output
         assert load_novelty(folder / "n.npz").input_width == width
 
 

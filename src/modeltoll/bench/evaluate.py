@@ -124,7 +124,7 @@ def _honest_cost(context: ExperimentContext, honest_ratio: float) -> dict[str, f
     name, sample = context.experiment.defence, context.baseline.honest
     cost: dict[str, float | None] = {"ratio": honest_ratio}
     if defence := make_defence(name, context.baseline):
-        perturbed = defence.answer(sample.scores)
+        perturbed = defence.answer(sample.scores, sample.leaks)
         correct = perturbed.argmax(axis=1) == sample.truth
         cost["accuracy_lost"] = sample.accuracy - float(correct.mean())
         cost["scores_off"] = float(np.abs(perturbed - sample.scores).sum(axis=1).mean())

@@ -21,7 +21,8 @@ __all__ = ["IMAGES_KEPT", "CountedVictim", "InvalidQuery", "Meter"]
 
 IMAGES_KEPT = 20_000  # images recorded; millions would not fit into memory
 
-Perturbation = Callable[["Floats"], "Floats"]  # true scores (rows, classes) to the answered ones, of the same shape
+# True scores (rows, classes) and leaks (rows, measures) to the answered scores, of the same shape.
+Perturbation = Callable[["Floats", "Floats"], "Floats"]
 
 
 class InvalidQuery(ModeltollError):
@@ -80,7 +81,7 @@ class Meter:
             raise InvalidQuery(f"a query must hold images of shape {self._shape} with values in 0..1")
         scores = self._victim.scores(queries)
         leaks = measure_all(self._measures, scores, queries)
-        answers = self._perturb(scores)
+        answers = self._perturb(scores, leaks)
         if self.rows < IMAGES_KEPT:  # an empty slice would keep the whole array in memory
             self._images.append(queries[: IMAGES_KEPT - self.rows])
         self.rows += len(queries)

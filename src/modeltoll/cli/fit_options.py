@@ -83,14 +83,14 @@ class FitNoveltyOptions:
     network: Annotated[
         str | None,
         typer.Option(
-            help="torch (extra 'train'), small (scikit-learn) or none. By default torch where it is installed."
+            help="torch (extra 'train'), small (scikit-learn) or none. By default torch where it is installed, and none for codes."
         ),
     ] = None
     codes: Annotated[
         bool | None,
         typer.Option(
             "--codes/--numbers",
-            help="Whether whole numbers are codes (bytes, characters, tokens), which are hashed, or quantities. By "
+            help="Whether whole numbers are codes (bytes, characters, tokens), whose pairs are counted, or quantities. By "
             "default codes if most columns exceed 255.",
         ),
     ] = None

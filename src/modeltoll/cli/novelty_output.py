@@ -21,14 +21,14 @@ _STRANGER = "stranger"
 def data_line(private: PrivateRows, kinds: tuple[str, ...]) -> str:
     """What was read."""
     rows, width = private.inputs.shape
-    what = f"{width} codes, hashed" if private.codes else f"{'x'.join(map(str, private.shape))} numbers, standardised"
+    what = f"{width} codes, in hashed pairs" if private.codes else f"{'x'.join(map(str, private.shape))} numbers, standardised"
     return f"{rows:,} private rows of {what}; kinds: {', '.join(kinds) or 'none'}"
 
 
 def network_line(report: NoveltyReport) -> str:
     """How accurate the network is on rows that were kept back."""
     if report.accuracy is None:
-        return "network: none; the inputs themselves are compared"
+        return "network: none; the inputs themselves, or how rare their pairs of codes are, are compared"
     of_kinds = "" if report.kinds_accuracy is None else f", {percent(report.kinds_accuracy)} under the kinds"
     return f"network: {percent(report.accuracy)} of {report.held:,} rows right that were kept back{of_kinds}"
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import entr
 
-from modeltoll.leak.scores import scores_of
+from modeltoll.leak.scores import FEW_SCORES, scores_of
 
 if TYPE_CHECKING:
     from modeltoll.records import Evidence, Floats
@@ -37,7 +37,9 @@ class EntropyMeasure:
             AnswerError: the answer's scores are missing or not probabilities.
         """
         scores = scores_of(evidence, partial=self.partial)
-        entropy = entr(scores).sum(axis=1)
+        entropy = np.add.reduce(entr(scores), axis=1)
+        if len(scores) == 1 and scores.shape[1] <= FEW_SCORES and not self.partial:
+            return np.array([min(float(entropy[0]) / math.log(scores.shape[1]), 1.0)])
         if self.partial:
             hidden = (scores == 0.0).sum(axis=1)
             rest = np.where(hidden > 0, np.maximum(1.0 - scores.sum(axis=1), 0.0), 0.0)

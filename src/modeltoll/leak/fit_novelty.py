@@ -52,7 +52,7 @@ class NoveltyPlan:
 
     ``kinds``: corruptions of private rows that honest callers send. ``rows``: rows (m, d) of further kinds, by name; they
     have no labels, so that they are points, and the network is not trained on them. ``network``: one of ``NETWORKS``;
-    None: torch where it is installed, else the small one.
+    None: torch where it is installed, else the small one; for codes, none.
     """
 
     kinds: tuple[Corruption, ...] = ()
@@ -93,17 +93,16 @@ def fit_novelty(
     data = _checked(data)
     name = _network_name(plan.network, data)
     kept, held = _split(data, rng)
-    transform = kept.rows.fitted_transform()
+    transform, rarity = kept.rows.fitted_transform(), kept.rows.fitted_rarity()
     corrupted = CorruptedRows(plan.kinds, kept.rows.inputs, kept.rows.shape)
     trained_on = _sample(kept, rng)
-    network = NoveltyNetwork(transform, _trained(name, transform, trained_on, plan.terms.seed, stage))
+    network = NoveltyNetwork(transform, _trained(name, transform, trained_on, plan.terms.seed, stage), rarity)
     with stage("Fitting novelty") as progress:
         measure = LayeredNovelty(network, kept.rows.inputs, plan.terms, progress=progress)
     if plan.kinds and name != NO_NETWORK:
         trained_on = _mixture(kept, corrupted, rng)
-        network = NoveltyNetwork(
-            transform, _trained(name, transform, trained_on, plan.terms.seed, stage, " with kinds")
-        )
+        stack = _trained(name, transform, trained_on, plan.terms.seed, stage, " with kinds")
+        network = NoveltyNetwork(transform, stack, rarity)
     rows, held_rows = _divided(plan.rows, rng)
     if points := corrupted.rows(plan.terms.max_points // 2, rng) | dict(rows):
         with stage("Fitting novelty with kinds") as progress:
@@ -144,12 +143,14 @@ def _checked(data: PrivateData) -> PrivateData:
 
 
 def _network_name(stated: str | None, data: PrivateData) -> str:
-    """The network to train: as stated; without labels none; else torch where it is installed."""
+    """The network to train: as stated; without labels and for codes none; else torch where it is installed."""
     if data.labels is None:
         if stated not in (None, NO_NETWORK):
             raise SettingsError(["a network needs labels of the private data"])
         return NO_NETWORK
     if stated is None:
+        if data.rows.codes:
+            return NO_NETWORK  # its views would dilute that of rare pairs
         return TORCH if importlib.util.find_spec("torch") else SMALL
     if stated not in NETWORKS:
         raise SettingsError([f"there is no network {stated!r}; there are {', '.join(NETWORKS)}"])

@@ -19,19 +19,23 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BYTE_ROW",
+    "HASH_BITS",
     "HashedCodes",
     "InputTransform",
     "Standardised",
     "byte_rows",
     "hold_codes",
     "is_text",
+    "pair_hashes",
     "transform_of_arrays",
 ]
 
 BYTE_ROW = 2048  # codes of a text or of bytes: half of them from the beginning, half from the end
 _PADDING = 256.0  # beyond all bytes
 _STRAIGHT = 10.0  # deviations up to which a standardised number is kept; beyond, its logarithm counts
-_BUCKETS = 512  # of the hashed pairs of one half of a row
+HASH_BITS = 32  # of a hashed pair; its upper bits name a bucket
+_BUCKET_BITS = 9
+_BUCKETS = 1 << _BUCKET_BITS  # of the hashed pairs of one half of a row
 _PRIMES = np.array([2_654_435_761, 2_246_822_519], np.uint64)  # multiplicative hashing; xxHash's
 _WORD, _BITS = np.uint64(0xFFFFFFFF), np.uint64(15)
 _MOST_CODES = 2.0**31
@@ -153,10 +157,7 @@ class HashedCodes:
 
     def apply(self, inputs: Floats) -> Floats:
         """Transformed rows (rows, 1024) of codes (rows, d)."""
-        rounded = np.clip(np.nan_to_num(np.round(inputs), nan=-1.0), -_MOST_CODES, _MOST_CODES)
-        codes = rounded.astype(np.int64).astype(np.uint64)
-        halves = (codes[:, : (self.width + 1) // 2], codes[:, self.width // 2 :])
-        parts = [np.log1p(_pair_counts(half)) for half in halves]
+        parts = [np.log1p(_pair_counts(hashes)) for hashes in pair_hashes(inputs)]
         counts = np.hstack(parts)
         lengths = np.sqrt(np.einsum("ij,ij->i", counts, counts))[:, None]
         return np.asarray(counts / lengths * np.sqrt(counts.shape[1]))
@@ -189,6 +190,22 @@ def transform_of_arrays(arrays: Mapping[str, NDArray[Any]]) -> InputTransform:
     if not fits or found["sides"].shape != (3,) or np.prod(found["sides"]) != width + gaps.size:
         raise CalibrationError("the arrays of the novelty file that standardise inputs do not fit each other")
     return Standardised(**found)
+
+
+def pair_hashes(inputs: Floats) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """The hashed pairs of neighbours (rows, pairs), below 2^32, in the first and in the second half of rows (rows, d) of codes.
+
+    Numbers that are no whole codes are rounded, and a missing value is a code of its own. A single code is its own pair.
+    """
+    rounded = np.clip(np.nan_to_num(np.round(inputs), nan=-1.0), -_MOST_CODES, _MOST_CODES)
+    codes, width = rounded.astype(np.int64).astype(np.uint64), inputs.shape[1]
+    return _hashes(codes[:, : (width + 1) // 2]), _hashes(codes[:, width // 2 :])
+
+
+def _hashes(codes: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    first, second = (codes[:, :-1], codes[:, 1:]) if codes.shape[1] > 1 else (codes, codes)
+    mixed = ((first & _WORD) * _PRIMES[0] + (second & _WORD) * _PRIMES[1]) & _WORD
+    return (mixed ^ (mixed >> _BITS)) * _PRIMES[0] & _WORD
 
 
 def is_text(values: NDArray[Any]) -> bool:
@@ -225,10 +242,7 @@ def _one_unit(values: Floats, spread: Floats) -> bool:
     return values.shape[1] >= _MANY and bool(alike or usual)
 
 
-def _pair_counts(codes: NDArray[np.uint64]) -> Floats:
-    """How often each bucket of pairs of neighbours occurs, (rows, 512), in rows of codes; a single code is its own pair."""
-    first, second = (codes[:, :-1], codes[:, 1:]) if codes.shape[1] > 1 else (codes, codes)
-    mixed = ((first & _WORD) * _PRIMES[0] + (second & _WORD) * _PRIMES[1]) & _WORD
-    bucket = (((mixed ^ (mixed >> _BITS)) * _PRIMES[0] & _WORD) >> np.uint64(23)).astype(np.int64)
-    places = bucket + np.arange(len(codes))[:, None] * _BUCKETS
-    return np.bincount(places.ravel(), minlength=len(codes) * _BUCKETS).reshape(-1, _BUCKETS).astype(np.float64)
+def _pair_counts(hashes: NDArray[np.uint64]) -> Floats:
+    """How often each bucket occurs, (rows, 512), in rows of hashed pairs."""
+    places = (hashes >> np.uint64(HASH_BITS - _BUCKET_BITS)).astype(np.int64) + np.arange(len(hashes))[:, None] * _BUCKETS
+    return np.bincount(places.ravel(), minlength=len(hashes) * _BUCKETS).reshape(-1, _BUCKETS).astype(np.float64)

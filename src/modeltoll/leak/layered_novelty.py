@@ -111,7 +111,7 @@ class LayeredNovelty:
         if not 1 <= terms.k < min(len(inputs), terms.max_points):
             raise CalibrationError(f"distances to neighbour {terms.k} need more than {len(inputs)} private points")
         points, private_points = choose_points(inputs, rows, terms.max_points, np.random.default_rng(terms.seed))
-        by_layer = _features(extractor, points, progress)
+        by_layer = _features(extractor, points, private_points, progress)
         views = fit_views(by_layer, private_points, terms.k, terms.views)
         if rows and clean is None:
             clean = LayeredNovelty(extractor, private, terms)
@@ -217,12 +217,15 @@ class LayeredNovelty:
         return measure
 
 
-def _features(extractor: FeatureExtractor, points: Floats, progress: Progress) -> list[Floats]:
-    """The features of points (n, d) in each layer, (n, f)."""
+def _features(extractor: FeatureExtractor, points: Floats, private: int, progress: Progress) -> list[Floats]:
+    """The features of points (n, d) in each layer, (n, f). The first ``private`` of them are private rows."""
+    of_own = getattr(extractor, "features_of_own", extractor.features)
     parts = []
-    for start in range(0, len(points), _ROWS):
-        parts.append(extractor.features(points[start : start + _ROWS]))
-        progress(min(start + _ROWS, len(points)), len(points))
+    for features, start, end in ((of_own, 0, private), (extractor.features, private, len(points))):
+        for first in range(start, end, _ROWS):
+            last = min(first + _ROWS, end)
+            parts.append(features(points[first:last]))
+            progress(last, len(points))
     return [np.concatenate(same) for same in zip(*parts, strict=True)]
 
 

@@ -1,4 +1,4 @@
-"""The features that layered novelty compares: standardised or hashed inputs, and the layers of a small network."""
+"""The features that layered novelty compares: standardised or hashed inputs, the layers of a small network, rare pairs of codes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from modeltoll.errors import CalibrationError
 from modeltoll.leak.input_transform import transform_of_arrays
+from modeltoll.leak.pair_rarity import PairRarity
 from modeltoll.leak.teachers.network_stack import NetworkStack
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ class FeatureExtractor(Protocol):
     """A network that maps inputs to the features of its layers.
 
     An extractor that can read missing values has the attribute ``reads_missing``, which is True; others get no NaN.
+    One whose features depend on the private rows one by one has ``features_of_own``: those of a private row, without it.
     """
 
     @property
@@ -35,14 +37,15 @@ class FeatureExtractor(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NoveltyNetwork:
-    """A transform of the inputs, and the network behind it; None: no network.
+    """A transform of the inputs, and the network behind it; None: no network. ``rarity``: of codes, else None.
 
     The first layer of features is the transformed inputs themselves, except where the network is convolutional: then
-    only its layers are compared.
+    only its layers are compared. The last one is the rarity of pairs of codes, without a network the only one.
     """
 
     transform: InputTransform
     stack: NetworkStack | None
+    rarity: PairRarity | None = None
 
     @property
     def reads_missing(self) -> bool:
@@ -56,9 +59,18 @@ class NoveltyNetwork:
 
     def features(self, inputs: Floats) -> list[Floats]:
         """The features of inputs (rows, d), which may hold NaN, in each layer, (rows, f)."""
-        values = self.transform.apply(inputs)
+        rarity = [] if self.rarity is None else [self.rarity.features(inputs)]
+        return [*self._layers(inputs), *rarity]
+
+    def features_of_own(self, inputs: Floats) -> list[Floats]:
+        """The features of private rows that the rarity was fitted to, each as if it had not been among them."""
+        rarity = [] if self.rarity is None else [self.rarity.features_of_own(inputs)]
+        return [*self._layers(inputs), *rarity]
+
+    def _layers(self, inputs: Floats) -> list[Floats]:
         if self.stack is None:
-            return [values]
+            return [self.transform.apply(inputs)] if self.rarity is None else []
+        values = self.transform.apply(inputs)
         convolutional = any(layer.kernel for layer in self.stack.layers)
         return [*([] if convolutional else [values]), *self.stack.features(values)]
 
@@ -73,8 +85,9 @@ class NoveltyNetwork:
         return self.stack.predict(self.transform.apply(inputs))[:, 0]
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """The transform and the network as named arrays, to be saved in a file."""
-        return self.transform.arrays() | ({} if self.stack is None else self.stack.arrays())
+        """The transform, the network and the rarity as named arrays, to be saved in a file."""
+        parts = [part.arrays() for part in (self.stack, self.rarity) if part is not None]
+        return {name: array for arrays in (self.transform.arrays(), *parts) for name, array in arrays.items()}
 
     @classmethod
     def of_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> NoveltyNetwork:
@@ -87,4 +100,4 @@ class NoveltyNetwork:
         stack = NetworkStack.of_arrays(arrays) if "shape" in arrays or "kernel0" in arrays else None
         if stack is not None and stack.shape != transform.shape:
             raise CalibrationError("the network in the novelty file does not fit its inputs")
-        return cls(transform, stack)
+        return cls(transform, stack, PairRarity.of_arrays(arrays))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from modeltoll.errors import CalibrationError
 from modeltoll.leak.input_transform import HashedCodes, Standardised, byte_rows, hold_codes, is_text
+from modeltoll.leak.pair_rarity import PairRarity
 
 if TYPE_CHECKING:
     from modeltoll.leak.corruptions import Shape
@@ -31,6 +32,10 @@ class PrivateRows:
     def fitted_transform(self) -> InputTransform:
         """The transform of such inputs, fitted to these rows."""
         return HashedCodes(self.inputs.shape[1]) if self.codes else Standardised.fit(self.inputs, self.shape)
+
+    def fitted_rarity(self) -> PairRarity | None:
+        """The rarity of pairs of codes, fitted to these rows; None: the rows hold no codes."""
+        return PairRarity.fit(self.inputs) if self.codes else None
 
 
 def private_rows(array: NDArray[Any], shape: Shape | None = None, *, codes: bool | None = None) -> PrivateRows:

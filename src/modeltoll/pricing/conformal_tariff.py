@@ -16,7 +16,7 @@ import numpy as np
 
 from modeltoll.errors import CalibrationError
 from modeltoll.pricing.kinds import CALLER, FittedKind
-from modeltoll.pricing.leak_ranks import SampleRanks, rounded_leaks
+from modeltoll.pricing.leak_ranks import SampleRanks, rounded_leaks, rounded_rows
 from modeltoll.pricing.numeraire import CellPrices, cautious_laws, numeraire_prices, strangers_law
 from modeltoll.pricing.row_prices import RowPrices
 from modeltoll.pricing.suspicion import Suspicion
@@ -92,10 +92,11 @@ class ConformalTariff:
             CalibrationError: the leaks are of other measures than this tariff prices.
             AnswerError: a leak is negative or not finite.
         """
-        rounded = rounded_leaks(check_leak_values(leaks, self.measures))
+        values = check_leak_values(leaks, self.measures)
+        if 0 < len(values) <= _SMALL_BATCH_ROWS:
+            return self._assess_small_batch(leaks, rounded_rows(values), rng)
+        rounded = rounded_leaks(values)
         uniforms = rng.random((len(rounded), len(self._columns)))
-        if 0 < len(rounded) <= _SMALL_BATCH_ROWS:
-            return self._assess_small_batch(leaks, rounded.tolist(), uniforms.tolist())
         p_values = self.row_prices.p_values(rounded, leaks.classes)
         above, at_least = self._among_all_traffic(rounded)
         smoothed = (above + uniforms * (1 + at_least - above)) / (self.calibration.honest_rows + 1)
@@ -115,15 +116,16 @@ class ConformalTariff:
         prices = self.cell_prices.of(above / steps, (at_least + 1) / steps)
         return (1.0 - _NUMERAIRE_SHARE) * factors + _NUMERAIRE_SHARE * prices
 
-    def _assess_small_batch(self, leaks: Leaks, rounded: list[list[int]], uniforms: list[list[float]]) -> Assessment:
+    def _assess_small_batch(self, leaks: Leaks, rounded: list[list[int]], rng: np.random.Generator) -> Assessment:
         """``assess`` without arrays: for few rows several times as fast, with bit for bit the same result."""
         steps = self.calibration.honest_rows + 1
         classes = [None] * len(rounded) if leaks.classes is None else leaks.classes.tolist()
         factors, rarest, cells = [], [], []
-        for row, uniform_row, predicted in zip(rounded, uniforms, classes, strict=True):
+        for row, predicted in zip(rounded, classes, strict=True):
             factor, least, places = self.row_prices.of_row(row, predicted)
             smoothed, lower, upper = [], [], []
-            for column, uniform in zip(self._columns, uniform_row, strict=True):
+            for column in self._columns:
+                uniform = rng.random()
                 above, at_least = self.row_prices.among_all_traffic(column, places[column], row[column])
                 smoothed.append((above + uniform * (1 + at_least - above)) / steps)
                 lower.append(above / steps)
@@ -238,7 +240,8 @@ class ConformalTariff:
         if verdict.suspected or group_surcharge > 1.0:
             cells = np.zeros(self.cell_count, np.bool_) if verdict.frequent is None else verdict.frequent
             units = self.row_units(assessment, verdict.surcharge, cells[assessment.cells], group_surcharge, clean)
-        seconds = self.unit_seconds * float(units.sum()) * account.caller.markup
+        total = units.item() if len(units) == 1 else float(units.sum())
+        seconds = self.unit_seconds * total * account.caller.markup
         if not verdict.suspected:
             seconds *= 1.0 - account.caller.discount
         return Work(seconds, len(units), seconds, surcharge=verdict.surcharge, group_surcharge=group_surcharge)

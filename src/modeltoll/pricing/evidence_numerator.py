@@ -10,6 +10,7 @@ each, all of them stolen.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from functools import reduce
 from typing import TYPE_CHECKING
 
@@ -24,13 +25,26 @@ if TYPE_CHECKING:
     from modeltoll.pricing.kinds import FittedStranger
     from modeltoll.records import Floats
 
-__all__ = ["EvidenceNumerator"]
+__all__ = ["DirichletMixture", "EvidenceNumerator"]
 
 # The weight of each share of stolen rows.
 _THINNED = {1.0: 1 / 2, 1 / 2: 1 / 4, 1 / 4: 1 / 8, 1 / 8: 1 / 16, 1 / 16: 1 / 16}
 _UNKNOWN = 1 / 4  # weight of strangers who are not known, where some are
 _SMOOTHING = 0.02  # weight of the kinds' mean law in a stranger's law, per row of the stranger
 _HONEST_ROWS, _RARE_ROWS, _LEAST_ROWS = 6.0, 2.0, 0.02  # of the priors, in rows; the last in each cell
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DirichletMixture:
+    """Dirichlet distributions over the cells: ``priors`` (distributions, cells), their sums ``totals`` (distributions,).
+
+    The logarithm of the mean likelihood of counts c of N rows is the log-sum-exp over the distributions of ``log_constants``
+    - gammaln(totals + N) + sum over the cells of gammaln(priors + c).
+    """
+
+    priors: Floats
+    totals: Floats
+    log_constants: Floats
 
 
 class EvidenceNumerator:
@@ -67,6 +81,13 @@ class EvidenceNumerator:
         pure = (counts / counts.sum(axis=1, keepdims=True) + _SMOOTHING * mean) / (1.0 + _SMOOTHING)
         log_laws: Floats = np.log([share * law + (1.0 - share) * everything for law in pure for share in _THINNED])
         return log_laws
+
+    @property
+    def dirichlet(self) -> DirichletMixture | None:
+        """The whole numerator, where no strangers are known; else None."""
+        if self._log_strangers is not None:
+            return None
+        return DirichletMixture(self._priors[:, 0, :], self._totals[:, 0], self._constants[:, 0])
 
     def log(self, counts: Floats, rows: Floats | None = None) -> Floats:
         """Logarithm of the numerator (histograms,) for ``counts`` (histograms, cells), whose sums are ``rows``."""

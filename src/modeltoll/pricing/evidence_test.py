@@ -24,6 +24,7 @@ import numpy as np
 
 from modeltoll.evidence_records import FoldedBlock
 from modeltoll.pricing.convex_null import ConvexNull
+from modeltoll.pricing.quick_screen import QuickScreen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -100,8 +101,12 @@ def components(state: EvidenceState) -> list[Component]:
 
 def _decided(state: EvidenceState) -> float:
     """Logarithm of what does not depend on the counts: finished blocks that were added, and blocks to come."""
-    restarts = len(state.blocks)
-    return log_sum([state.finished_log, *[log_future(restarts, number) for number in state.numbers]])
+    return _log_decided(state.finished_log, state.numbers)
+
+
+@lru_cache(maxsize=4096)  # it changes when a block ends
+def _log_decided(finished_log: float, numbers: tuple[int, ...]) -> float:
+    return log_sum([finished_log, *[log_future(len(numbers), number) for number in numbers]])
 
 
 class EvidenceTest:
@@ -122,6 +127,9 @@ class EvidenceTest:
         mixtures = np.concatenate([laws.laws, mean, 0.5 * (everything + laws.laws[1:])])
         self._log_laws: Floats = np.ascontiguousarray(np.log(mixtures).T)
         self._tax = math.log1p(rho0)
+        dirichlet = numerator.dirichlet
+        likely = np.concatenate([everything, mean])
+        self._quick = None if dirichlet is None else QuickScreen(dirichlet, likely, self._tax)
         self.cell_count = laws.laws.shape[1]
 
     def _screened(self, counts: Floats) -> tuple[Floats, Floats]:
@@ -175,7 +183,10 @@ class EvidenceTest:
 
     def judge(self, state: EvidenceState, carried_log: float | None = None) -> Finding:
         """The finding for one account, as cheaply as it can be had: components are searched only as far as they decide."""
-        parts, decided = components(state), _decided(state)
+        decided = _decided(state)
+        if self._is_surely_honest(state, carried_log):
+            return Finding(with_carried(decided, carried_log))
+        parts = components(state)
         places: dict[tuple[int, ...], int] = {}
         indices = [places.setdefault(part.counts, len(places)) for part in parts]
         counts = np.array(list(places), dtype=np.float64)
@@ -208,6 +219,18 @@ class EvidenceTest:
         )
         leading = parts[terms.index(max(terms))] if evidence >= self._limit else None
         return Finding(evidence, leading, folded)
+
+    def _is_surely_honest(self, state: EvidenceState, carried_log: float | None) -> bool:
+        """Whether the evidence is below the limit, and no finished block is to be added, as far as a quick look tells.
+
+        The weights of the tests, and of blocks to come, sum to at most 1. So the evidence is at most the sum of what is
+        finished and of the largest M, or 1; and with that of earlier tariffs at most the larger one of the two.
+        """
+        if self._quick is None or any(state.finished) or (carried_log or 0.0) >= self._limit:
+            return False
+        half = self._limit + _LOG_HALF
+        is_below = self._quick.is_below
+        return 0.0 <= half > state.finished_log and all([is_below(one, half) for one in {state.counts, *state.blocks}])
 
     def _decisive(self, parts: Sequence[Component], indices: Sequence[int], *, suspect: bool) -> tuple[Floats, Floats]:
         """How far each histogram is to be searched: ``below`` and ``above`` of ``log_evidence``.

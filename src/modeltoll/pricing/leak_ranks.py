@@ -11,10 +11,11 @@ if TYPE_CHECKING:
 
     from modeltoll.records import Floats, Integers
 
-__all__ = ["LeakRanks", "MergedRanks", "SampleRanks", "rounded_leaks"]
+__all__ = ["LeakRanks", "MergedRanks", "SampleRanks", "rounded_leaks", "rounded_rows"]
 
 _DROPPED_BITS = 28  # of a double's 52; values that differ by a relative 6e-8 remain distinct
-_HALF = np.int64(1 << (_DROPPED_BITS - 1))
+_HALF_UNIT = 1 << (_DROPPED_BITS - 1)
+_HALF = np.int64(_HALF_UNIT)
 
 
 def rounded_leaks(values: Floats) -> Integers:
@@ -27,6 +28,11 @@ def rounded_leaks(values: Floats) -> Integers:
     bits += _HALF
     bits >>= _DROPPED_BITS
     return bits
+
+
+def rounded_rows(values: Floats) -> list[list[int]]:
+    """``rounded_leaks`` of few rows, (rows, measures), as lists, in less time."""
+    return [[(bits + _HALF_UNIT) >> _DROPPED_BITS for bits in row] for row in (values + 0.0).view(np.int64).tolist()]
 
 
 class LeakRanks:

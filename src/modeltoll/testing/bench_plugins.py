@@ -52,14 +52,18 @@ def check_kind(kind: Kind, honest: Images, seed: int = 0) -> None:
     assert set(shifted.y.tolist()) <= set(honest.y.tolist()), "a label is of no class of the input"
 
 
-def check_defence(defence: Defence, scores: Floats) -> None:
-    """Check a defence on true scores (3 rows or more, classes): pure, row by row. Raises as ``check_victim``."""
-    before, perturbed = scores.copy(), defence.answer(scores)
+def check_defence(defence: Defence, scores: Floats, leaks: Floats) -> None:
+    """Check a defence on true scores (3 rows or more, classes) and their leaks (rows, measures): pure, row by row.
+
+    Raises as ``check_victim``.
+    """
+    before, perturbed = (scores.copy(), leaks.copy()), defence.answer(scores, leaks)
     assert defence.name, "the defence has no name"
     _check_probabilities(perturbed, len(scores))
     assert perturbed.shape == scores.shape, "the perturbed scores have another shape"
-    assert np.array_equal(scores, before), "the defence changed its input"
-    single = np.concatenate([defence.answer(scores[row : row + 1]) for row in range(len(scores))])
+    assert np.array_equal(scores, before[0]), "the defence changed its input"
+    assert np.array_equal(leaks, before[1]), "the defence changed its input"
+    single = np.concatenate([defence.answer(scores[[row]], leaks[[row]]) for row in range(len(scores))])
     assert np.allclose(single, perturbed, atol=1e-12), "a row has another answer alone than in a batch"
 
 

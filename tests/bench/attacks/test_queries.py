@@ -60,6 +60,7 @@ def test_attacks_with_fixed_queries_ask_the_same_rows_whether_or_not_a_clone_is_
         "standard",
         "copycat",
         "knockoff-random",
+        "nearest",
         "standard-trees",
         "copycat-trees",
     }

@@ -10,12 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from modeltoll.bench.attacks import entropyrev, jacobian, knockoff, worstcase
+from modeltoll.bench.attacks import entropyrev, freematch, jacobian, knockoff, worstcase
 from modeltoll.bench.attacks.copycat import CopyCat
 from modeltoll.bench.attacks.datafree import DATAFREE_PARAMS, DataFree
 from modeltoll.bench.attacks.deepfool import DEEPFOOL_PARAMS, DeepFool, DeepFoolParams
 from modeltoll.bench.attacks.entropy import Entropy
 from modeltoll.bench.attacks.entropyrev import EntropyRev
+from modeltoll.bench.attacks.freematch import FreeMatch
 from modeltoll.bench.attacks.gap import Gap
 from modeltoll.bench.attacks.inout import INOUT_PARAMS, InOut
 from modeltoll.bench.attacks.jacobian import Jacobian
@@ -23,10 +24,11 @@ from modeltoll.bench.attacks.kcenter import KCenter
 from modeltoll.bench.attacks.knockoff import KnockoffRandom
 from modeltoll.bench.attacks.knockoff_adaptive import KNOCKOFF_ADAPTIVE_PARAMS, KnockoffAdaptive
 from modeltoll.bench.attacks.mixmatch import MIXMATCH_SCHEDULE, MixMatch
+from modeltoll.bench.attacks.nearest import NEAREST_PARAMS, Nearest
 from modeltoll.bench.attacks.query_rounds import PAPER_ROUNDS, Rounds
 from modeltoll.bench.attacks.standard import Standard
 from modeltoll.bench.attacks.worstcase import WorstCase
-from modeltoll.bench.students.student import TrainingSchedule
+from modeltoll.bench.students.student import FreeMatchSchedule, TrainingSchedule
 from modeltoll.plugins import Registry
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ __all__ = ["ATTACKS", "AttackSpec", "scaled_down"]
 _RECORDED_NAMES = {"schedule": "course", "round_rows": "step", "min_rounds": "fewest"}
 
 _QUICK_ROUNDS = Rounds(round_rows=2500, schedule=TrainingSchedule(epochs=10, half=True), scan=10_000)
+_QUICK_FREEMATCH = FreeMatchSchedule(epochs=4, steps=300, ratio=1, threshold_decay=0.99, average=0.99, half=True)
 _TREE_ROUNDS = Rounds(min_rounds=16, doubling=True)  # few clones, for each takes a minute
 _QUICK_KNOCKOFF_ROUNDS = Rounds(round_rows=5000, min_rounds=2, schedule=TrainingSchedule(epochs=15, half=True))
 
@@ -182,6 +185,14 @@ ATTACKS: Registry[AttackSpec] = Registry(
         ),
         AttackSpec("copycat", CopyCat, "CopyCat", PAPER_ROUNDS, _QUICK_ROUNDS, fixed_queries=True),
         AttackSpec(
+            "nearest",
+            Nearest,
+            "Nearest",
+            NEAREST_PARAMS,
+            _with_rounds(NEAREST_PARAMS, _QUICK_ROUNDS),
+            fixed_queries=True,
+        ),
+        AttackSpec(
             "standard-trees",
             Standard,
             "Standard with boosted trees",
@@ -206,6 +217,20 @@ ATTACKS: Registry[AttackSpec] = Registry(
             MIXMATCH_SCHEDULE,
             dataclasses.replace(MIXMATCH_SCHEDULE, epochs=4, steps=300, average=0.99, half=True),
             needs_torch=True,
+        ),
+        *(
+            AttackSpec(
+                name,
+                FreeMatch,
+                title,
+                settings,
+                dataclasses.replace(settings, schedule=_QUICK_FREEMATCH),
+                needs_torch=True,
+            )
+            for name, title, settings in (
+                ("freematch", "FreeMatch", freematch.FREEMATCH_PARAMS),
+                ("freematch-nearest", "FreeMatch, nearest images", freematch.FREEMATCH_NEAREST_PARAMS),
+            )
         ),
         AttackSpec(
             "datafree",

@@ -18,8 +18,11 @@ class Defence(Protocol):
         """The name in tables."""
         ...
 
-    def answer(self, scores: Floats) -> Floats:
-        """The probabilities (rows, classes) to answer instead of the true ``scores`` (rows, classes); rows sum to 1."""
+    def answer(self, scores: Floats, leaks: Floats) -> Floats:
+        """The probabilities (rows, classes) to answer instead of the true ``scores`` (rows, classes); rows sum to 1.
+
+        ``leaks`` (rows, measures) are the leaks of the same rows, in the order of the baseline's measures.
+        """
         ...
 
 

@@ -16,13 +16,19 @@ __all__ = ["Misinformation", "ReverseSigmoid", "Rounding", "TopOne", "Unchanged"
 _MIN_SCORE = 1e-7
 
 
+def one_hot(scores: Floats) -> Floats:
+    """The one-hot vectors of the most probable classes, (rows, classes)."""
+    labels: Floats = np.eye(scores.shape[1])[scores.argmax(axis=1)]
+    return labels
+
+
 @dataclass(frozen=True, slots=True)
 class Unchanged:
     """No defence: the scores are unchanged."""
 
     name: str = "none"
 
-    def answer(self, scores: Floats) -> Floats:
+    def answer(self, scores: Floats, leaks: Floats) -> Floats:  # noqa: ARG002  only the scores count
         """The scores themselves."""
         return scores
 
@@ -33,10 +39,9 @@ class TopOne:
 
     name: str = "top-1"
 
-    def answer(self, scores: Floats) -> Floats:
+    def answer(self, scores: Floats, leaks: Floats) -> Floats:  # noqa: ARG002  only the scores count
         """One-hot vectors of the most probable classes."""
-        one_hot: Floats = np.eye(scores.shape[1])[scores.argmax(axis=1)]
-        return one_hot
+        return one_hot(scores)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +54,11 @@ class Rounding:
     decimals: int = 1
     name: str = "rounding"
 
-    def answer(self, scores: Floats) -> Floats:
+    def answer(self, scores: Floats, leaks: Floats) -> Floats:  # noqa: ARG002  only the scores count
         """Rounded scores."""
         rounded = np.round(scores, self.decimals)
         empty = rounded.sum(axis=1) == 0.0
-        rounded[empty] = TopOne().answer(scores[empty])
+        rounded[empty] = one_hot(scores[empty])
         normalised: Floats = rounded / rounded.sum(axis=1, keepdims=True)
         return normalised
 
@@ -70,7 +75,7 @@ class ReverseSigmoid:
     gamma: float = 0.2
     name: str = "reverse sigmoid"
 
-    def answer(self, scores: Floats) -> Floats:
+    def answer(self, scores: Floats, leaks: Floats) -> Floats:  # noqa: ARG002  only the scores count
         """Perturbed scores."""
         clipped = np.clip(scores, _MIN_SCORE, 1.0 - _MIN_SCORE)
         perturbed = np.maximum(scores - self.beta * (expit(self.gamma * logit(clipped)) - 0.5), _MIN_SCORE)
@@ -91,7 +96,7 @@ class Misinformation:
     steepness: float = 1000.0
     name: str = "misinformation"
 
-    def answer(self, scores: Floats) -> Floats:
+    def answer(self, scores: Floats, leaks: Floats) -> Floats:  # noqa: ARG002  only the scores count
         """Mixtures of true and wrong scores."""
         share = expit(-self.steepness * (scores.max(axis=1, keepdims=True) - self.threshold))
         order = scores.argsort(axis=1, kind="stable")

@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from modeltoll.bench.defences.misguide import Misguiding
+from modeltoll.bench.defences.modelguard import LeastLikely, Quantised, codebooks
 from modeltoll.bench.defences.perturbations import Misinformation, ReverseSigmoid, Rounding, TopOne, Unchanged
 from modeltoll.bench.defences.prada import Prada
+from modeltoll.bench.leak_measures import NOVELTY
 from modeltoll.plugins import Registry
 
 if TYPE_CHECKING:
@@ -23,6 +26,7 @@ __all__ = ["DEFENCES", "NO_DEFENCE", "DefenceSpec", "make_defence", "make_detect
 
 NO_DEFENCE = "none"
 _MISINFORMED = 0.02  # the share of honest rows that adaptive misinformation may answer wrongly
+_TAKEN_FOR_FOREIGN = 0.05  # the share of honest rows that a detector of foreign ones may detect
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,18 @@ class DefenceSpec:
         return (self.name,)
 
 
+def _threshold(baseline: Baseline) -> float:
+    """The highest score below which at most ``_MISINFORMED`` of the honest rows lie."""
+    return float(np.quantile(baseline.calibration.scores.max(axis=1), _MISINFORMED))
+
+
+def _misguiding(baseline: Baseline) -> Misguiding:
+    """Its detector is the novelty measure, with the threshold that ``_TAKEN_FOR_FOREIGN`` of the honest rows exceed."""
+    measure = baseline.measures.index(NOVELTY)
+    threshold = np.quantile(baseline.calibration.leaks[:, measure], 1.0 - _TAKEN_FOR_FOREIGN)
+    return Misguiding(measure, float(threshold))
+
+
 DEFENCES: Registry[DefenceSpec] = Registry(
     "defence",
     "modeltoll.defences",
@@ -56,14 +72,12 @@ DEFENCES: Registry[DefenceSpec] = Registry(
         DefenceSpec("rounding", lambda _: Rounding()),
         DefenceSpec("reverse sigmoid", lambda _: ReverseSigmoid()),
         DefenceSpec("misinformation", lambda baseline: Misinformation(_threshold(baseline))),
+        DefenceSpec("ModelGuard-W", lambda _: LeastLikely()),
+        DefenceSpec("ModelGuard-S", lambda baseline: Quantised(codebooks(baseline.calibration.scores))),
+        DefenceSpec("MisGUIDE", _misguiding),
         DefenceSpec("PRADA", detects=lambda _: Prada()),
     ),
 )
-
-
-def _threshold(baseline: Baseline) -> float:
-    """The highest score below which at most ``_MISINFORMED`` of the honest rows lie."""
-    return float(np.quantile(baseline.calibration.scores.max(axis=1), _MISINFORMED))
 
 
 def make_defence(name: str, baseline: Baseline) -> Defence | None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from modeltoll.bench.students.student import MixMatchSchedule
     from modeltoll.records import Floats
 
-__all__ = ["train_mixmatch"]
+__all__ = ["train_mixmatch", "update_average"]
 
 
 def train_mixmatch(
@@ -57,7 +57,8 @@ def train_mixmatch(
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        _update_average(average, student, schedule)
+        update_average(average, student, schedule.average)
+        _decay_weights(student, schedule)
         if (step + 1) % schedule.steps == 0:
             on_round(NetworkClone(copy.deepcopy(average.network)))
     student.network.eval()
@@ -84,11 +85,16 @@ def _mix(images: Tensor, targets: Tensor, share: float, torch_rng: torch.Generat
     return share * images + (1.0 - share) * images[order], share * targets + (1.0 - share) * targets[order]
 
 
-def _update_average(average: NetworkClone, student: NetworkClone, schedule: MixMatchSchedule) -> None:
-    """Update the running average of the student's weights, then apply the weight decay to the student."""
+def update_average(average: NetworkClone, student: NetworkClone, decay: float) -> None:
+    """Update the running average of the student's weights, which keeps the share ``decay`` of itself."""
     with torch.no_grad():
         for mean, weight in zip(average.network.parameters(), student.network.parameters(), strict=True):
-            mean.lerp_(weight, 1.0 - schedule.average)
-            weight.mul_(1.0 - schedule.decay * schedule.rate)
+            mean.lerp_(weight, 1.0 - decay)
         for mean, value in zip(average.network.buffers(), student.network.buffers(), strict=True):
             mean.copy_(value)
+
+
+def _decay_weights(student: NetworkClone, schedule: MixMatchSchedule) -> None:
+    with torch.no_grad():
+        for weight in student.network.parameters():
+            weight.mul_(1.0 - schedule.decay * schedule.rate)

@@ -10,7 +10,14 @@ if TYPE_CHECKING:
 
     from modeltoll.records import Floats
 
-__all__ = ["PAPER_SCHEDULE", "MixMatchSchedule", "StudentFactory", "TrainableClone", "TrainingSchedule"]
+__all__ = [
+    "PAPER_SCHEDULE",
+    "FreeMatchSchedule",
+    "MixMatchSchedule",
+    "StudentFactory",
+    "TrainableClone",
+    "TrainingSchedule",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +58,29 @@ class MixMatchSchedule:
     half: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class FreeMatchSchedule:
+    """Semi-supervised training; Wang et al. 2023, *FreeMatch*, section 4 and appendix.
+
+    Each of ``epochs * steps`` steps uses ``batch`` labelled images and ``ratio`` times as many unlabelled ones, in a weak
+    and a strong view. ``threshold_decay`` is that of the running means of which the threshold is made. The clone is the
+    running average of the weights with decay ``average``. Weak views are shifted by up to ``shift`` pixels; colour images
+    are also mirrored. ``half``: as in ``TrainingSchedule``.
+    """
+
+    epochs: int = 128
+    steps: int = 1024
+    batch: int = 64
+    ratio: int = 7
+    rate: float = 0.03
+    decay: float = 5e-4
+    threshold_decay: float = 0.999
+    average: float = 0.999
+    shift: int = 4
+    half: bool = False
+
+
+FREEMATCH_SCHEDULE = FreeMatchSchedule()
 PAPER_SCHEDULE = TrainingSchedule()  # Dziedzic et al. 2022; attacks without another schedule use it
 
 

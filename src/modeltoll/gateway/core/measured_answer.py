@@ -59,10 +59,11 @@ class MeasuredAnswer:
 
     def charge(self, model: str, tariff: Tariff, fingerprints: tuple[bytes, ...], at: float) -> Charge:
         """What the request adds to its caller's account. ``fingerprints``: one per row, keyed by the ledger."""
+        values = self.leaks.values
         return Charge(
             model=model,
             rows=self.evidence.rows,
-            leaks=tuple(self.leaks.values.sum(axis=0).tolist()),
+            leaks=tuple((values[0] if len(values) == 1 else values.sum(axis=0)).tolist()),
             cells=tuple(self.assessment.cells.tolist()) if tariff.cell_count else (),
             fingerprints=fingerprints,
             cell_count=tariff.cell_count,

@@ -207,7 +207,8 @@ class OpenInference(PlainErrors):
             raise AnswerError(
                 "the model server's answer does not have one row of numbers per input", private=str(error)
             ) from None
-        return Evidence(parsed.fingerprints, scores=scores, inputs=parsed.inputs)
+        checked = not (service.partial or parsed.note)
+        return Evidence(parsed.fingerprints, scores=scores, inputs=parsed.inputs, scores_checked=checked)
 
     def _scores(self, output: OipTensor, data: object, parsed: ParsedRequest, service: ServiceDescription) -> Floats:
         rows = len(parsed.fingerprints)

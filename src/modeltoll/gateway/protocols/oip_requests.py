@@ -33,9 +33,10 @@ __all__ = ["MAX_ID", "SIZE", "InferenceRequest", "InputTensor", "read_inference_
 SIZE, _CLASSIFICATION, _CODEC = "binary_data_size", "classification", "content_type"
 _BYPASS = ("shared_memory_region", "shared_memory_offset", "shared_memory_byte_size")  # read or written elsewhere
 _NAME = "model_name"  # KServe's SDK writes it; the path names the model
-_REQUEST = (_NAME, "id", "inputs", "outputs", "parameters")
-_TENSOR = ("name", "shape", "datatype", "data", "parameters")
-_OUTPUT = ("name", "parameters")
+_REQUEST = frozenset((_NAME, "id", "inputs", "outputs", "parameters"))
+_TENSOR = frozenset(("name", "shape", "datatype", "data", "parameters"))
+_OUTPUT = frozenset(("name", "parameters"))
+_DATATYPES = frozenset((*NUMERIC, TEXT))
 _BINARY, _ALL_BINARY = "binary_data", "binary_data_output"
 _SCHEDULING = ("priority", "timeout")  # of Triton: they change when the model answers, not what
 MAX_ID = 1024  # characters
@@ -239,7 +240,7 @@ def _tensor(
     if not isinstance(name, str) or not check_text(name):
         raise RequestError("an input has no 'name'")
     check_width(math.prod(shape[1:]), widths.get(name))
-    if not isinstance(datatype, str) or datatype not in (*NUMERIC, TEXT):
+    if not isinstance(datatype, str) or datatype not in _DATATYPES:
         raise RequestError("an input's 'datatype' is not one of the protocol's")
     codec = other_members(tensor, _TENSOR, service, of="an input")
     parameters, more = _parameters(tensor, (SIZE, _CODEC), service, "an input's parameters")

@@ -9,7 +9,7 @@ from modeltoll.errors import RequestError
 from modeltoll.gateway.protocols.strict_json import canonical
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection
 
     from modeltoll.gateway.protocols.protocol import ServiceDescription
 
@@ -76,15 +76,15 @@ def has_value(value: object) -> bool:
     return not (value is None or value is False or (isinstance(value, str | list | dict) and not value))
 
 
-def other_members(holder: dict[str, Any], known: Iterable[str], service: ServiceDescription, *, of: str) -> bytes:
+def other_members(holder: dict[str, Any], known: Collection[str], service: ServiceDescription, *, of: str) -> bytes:
     """The canonical bytes of an object's members that are not ``known``; the settings must allow each. ``of`` names the object.
 
     Raises:
         RequestError: a member that is not known and not allowed; the message has its name.
     """
-    others = holder.keys() - set(known)
+    others = [name for name in holder if name not in known]
     if not others:
         return b""
-    if refused := sorted(others - set(service.allow_members)):
+    if refused := sorted(set(others) - set(service.allow_members)):
         raise RequestError(f"the member {refused[0][:_NAME_CHARACTERS]!r} of {of} is not served here")
     return canonical({name: holder[name] for name in others})

@@ -270,7 +270,8 @@ def classification_evidence(parsed: ParsedRequest, rows: object, service: Servic
         AnswerError: they are not.
     """
     table = score_table(rows, len(parsed.fingerprints))
-    return Evidence(parsed.fingerprints, scores=classification_scores(table, service), inputs=parsed.inputs)
+    scores = classification_scores(table, service)
+    return Evidence(parsed.fingerprints, scores=scores, inputs=parsed.inputs, scores_checked=not service.partial)
 
 
 def classification_scores(table: Floats, service: ServiceDescription) -> Floats:

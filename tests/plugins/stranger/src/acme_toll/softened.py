@@ -19,8 +19,9 @@ class Softened:
     temperature: float = 4.0
     name: str = "softened"
 
-    def answer(self, scores: Floats) -> Floats:
-        """Scores (rows, classes) in the place of the true ones."""
+    def answer(self, scores: Floats, leaks: Floats) -> Floats:
+        """Scores (rows, classes) in the place of the true ones; this defence does not look at the leaks (rows, measures)."""
+        del leaks
         powers: Floats = scores ** (1.0 / self.temperature)
         return powers / powers.sum(axis=1, keepdims=True)
 

@@ -1,0 +1,124 @@
+"""Rare pairs of codes: what is counted, what a private row leaves out of its own count, and which changed rows are seen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from modeltoll.errors import CalibrationError
+from modeltoll.leak.fit_novelty import NO_NETWORK, NoveltyPlan, PrivateData, fit_novelty
+from modeltoll.leak.layered_novelty import LayeredNovelty, NoveltyTerms
+from modeltoll.leak.pair_rarity import PairRarity
+from modeltoll.leak.private_rows import private_rows
+from modeltoll.records import Evidence
+
+WIDTH, ROWS = 200, 400
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+def languages(count, seed, first=None):
+    """Rows of codes in one of two languages, in which each code has few successors; ``first``: the language of all rows."""
+    draw = rng(seed)
+    successors = rng(99).integers(0, 256, (2, 256, 4))
+    language = draw.integers(0, 2, count) if first is None else np.full(count, first)
+    rows = np.empty((count, WIDTH))
+    rows[:, 0] = draw.integers(0, 256, count)
+    for place in range(1, WIDTH):
+        rows[:, place] = successors[language, rows[:, place - 1].astype(int), draw.integers(0, 4, count)]
+    return rows
+
+
+def mutated(rows, share, seed=7):
+    draw = rng(seed)
+    return np.where(draw.random(rows.shape) < share, draw.integers(0, 256, rows.shape), rows)
+
+
+def measured(measure, rows):
+    return measure.measure(Evidence((b"",) * len(rows), inputs=rows))
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    data = PrivateData(private_rows(languages(ROWS, 1), codes=True), None)
+    return fit_novelty(data, NoveltyPlan(network=NO_NETWORK))
+
+
+def test_a_row_has_the_shares_of_its_pairs_by_how_many_rows_hold_them():
+    rows = np.array([[1, 2, 3, 1, 2, 3], [1, 2, 3, 4, 5, 6]], float)
+    rarity = PairRarity.fit(rows)
+    assert sorted(rarity.holders[rarity.holders > 0].tolist()) == [1, 1, 2, 2]
+    features = np.exp(rarity.features(np.array([[7, 7, 7, 7, 7, 7], [1, 2, 3, 4, 5, 9]], float))) - 0.002
+    assert features.reshape(2, 2, 9).sum(axis=2) == pytest.approx(np.ones((2, 2)))
+    assert features[:, 0] == pytest.approx([1.0, 0.0])  # of the first half: no pair and every pair is known
+    assert features[:, 9] == pytest.approx([1.0, 0.5])  # of the second half: one of two pairs is
+
+
+def test_a_private_row_is_compared_as_if_it_had_not_been_counted():
+    rows = languages(40, 3)
+    own = PairRarity.fit(rows).features_of_own(rows)
+    for row in (0, 17, 39):
+        others = PairRarity.fit(np.delete(rows, row, axis=0))
+        assert np.array_equal(own[row], others.features(rows[row : row + 1])[0])
+
+
+def test_rows_do_not_affect_each_other_and_any_number_is_a_code():
+    rarity, rows = PairRarity.fit(languages(40, 3)), languages(30, 4)
+    rows[0, 3], rows[1, 5] = np.nan, 1e99
+    alone = np.concatenate([rarity.features(rows[place : place + 1]) for place in range(30)])
+    assert np.array_equal(alone, rarity.features(rows))
+    assert np.isfinite(alone).all()
+    assert PairRarity.fit(np.ones((3, 1))).features(np.ones((1, 1))).shape == (1, 18)
+
+
+def test_changed_and_spliced_rows_are_far_where_fresh_rows_are_not(fitted):
+    """At most the private rows' own share of fresh rows lies beyond their 99 % point; most changed rows do."""
+    limit = np.quantile(measured(fitted.measure, languages(400, 11)), 0.99)
+    assert (measured(fitted.measure, languages(400, 12)) > limit).mean() < 0.05
+    spliced = np.hstack([languages(200, 13, 0)[:, : WIDTH // 2], languages(200, 14, 1)[:, WIDTH // 2 :]])
+    strange = [mutated(languages(200, 15), 0.05), spliced, rng(16).integers(0, 256, (200, WIDTH))]
+    assert [(measured(fitted.measure, rows) > limit).mean() > 0.9 for rows in strange] == [True] * 3
+
+
+def test_a_saved_measure_compares_alike_and_one_of_images_counts_no_pairs(fitted, tmp_path):
+    fitted.measure.save(tmp_path / "novelty.npz")
+    rows = mutated(languages(20, 15), 0.05)
+    assert np.array_equal(measured(LayeredNovelty.load(tmp_path / "novelty.npz"), rows), measured(fitted.measure, rows))
+    images = PrivateData(private_rows(rng().random((60, 6, 6))), None)
+    assert fit_novelty(images, NoveltyPlan(network=NO_NETWORK)).network.rarity is None
+
+
+def test_points_of_declared_rows_are_compared_as_further_rows(fitted):
+    """Rows of a kind are no private rows, so that nothing of theirs is left out: they lie as near as others of the kind."""
+    known = {"changed": mutated(languages(300, 21), 0.05)}
+    rows = fitted.held.rows
+    data = PrivateData(replace(rows, inputs=languages(ROWS, 1)), None)
+    measure = fit_novelty(
+        data, NoveltyPlan(network=NO_NETWORK, rows=known, terms=NoveltyTerms(max_points=2000))
+    ).measure
+    others = mutated(languages(200, 22), 0.05, seed=8)
+    assert np.median(measured(measure, others)) < 0.5 * np.median(measured(measure.clean, others))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"pair_rows": np.array(0)},
+        {"pair_rows": np.array([3])},
+        {"pair_holders": np.zeros(5, np.int64)},
+        {"pair_holders": np.zeros(1 << 18)},
+        {"pair_holders": np.full(1 << 18, -1)},
+        {"pair_holders": np.full(1 << 18, 41)},
+    ],
+)
+def test_unusable_counts_are_refused(change):
+    with pytest.raises(CalibrationError, match="fit it anew"):
+        PairRarity.of_arrays(PairRarity.fit(languages(40, 3)).arrays() | change)
+
+
+def test_a_file_without_counts_has_no_rarity():
+    assert PairRarity.of_arrays({}) is None
