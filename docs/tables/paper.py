@@ -12,7 +12,7 @@ from modeltoll.bench.row_times import BATCH_OF_TABLE_5
 from modeltoll.formatting import number
 from tables.form import RESULTS, read, table
 
-__all__ = ["paper_table2", "paper_table3", "paper_table5", "paper_teachers"]
+__all__ = ["generalized_odin", "paper_table2", "paper_table3", "paper_table5", "paper_teachers"]
 
 _MISSING = "Not run yet.\n"
 _COLUMNS = {
@@ -65,6 +65,19 @@ def paper_table5() -> str:
             rows.append([dataset, _COLUMNS[name], *cells])
     head = ("data set", "64 queries", "paper: seconds", "here", "distance")
     return table(head, rows, words=2) + f"\n`{document['command']}`; {document['machine']}\n"
+
+
+def generalized_odin(*names: str) -> str:
+    """How well generalized ODIN, entropy and novelty tell foreign images, and what callers pay under each."""
+    rows = []
+    for name in names:
+        if (RESULTS / "leak" / f"odin-{name}.json").is_file():
+            found = read(f"leak/odin-{name}")
+            for measure, each in found["measures"].items():
+                factors = (f"{each['factor_honest']:.2f}", f"{each['factor_foreign']:.1f}")
+                rows.append([name, measure, f"{each['area']:.3f}", *factors])
+    head = ("data set", "measure", "area under the ROC curve", "mean factor, honest", "Tiny-ImageNet")
+    return table(head, rows, words=2) if rows else _MISSING
 
 
 def paper_teachers(*names: str) -> str:
