@@ -7,6 +7,10 @@ solves, and a second round trip with the solution. The challenges are so easy th
 
 from __future__ import annotations
 
+import copy
+import itertools
+import json
+import math
 import os
 import random
 import re
@@ -49,11 +53,15 @@ _SECRET, _KEY_SECRET = "a-secret-of-the-benchmark", "another-secret-of-the-bench
 _TRIES = 16  # of a challenge of Argon2id, at most: 8 evaluations on average, as the gateway asks at least
 _MEMORY_KIB = 64  # of an evaluation; the gateway's lowest rung
 _TOP_LOGPROBS = re.compile(rb'"top_logprobs": ?(\d+)')
-_HIGHEST_LEAK = 40.0  # nats, of the honest chats of the calibration
+_CHAT_ROWS, _CHAT_ANSWERS = 2000, 500  # of the calibration, and of the stub
+_CHAT_TOKENS, _SHOWN = 10, 20  # tokens of an answer; log-probabilities of each token
 
 
 def chat_answers():
-    """What the stub answers to a chat: the same ten tokens, with as many log-probabilities of each as are asked for."""
+    """What the stub answers to a chat: ten tokens, with as many log-probabilities of each as are asked for.
+
+    The model is sure of some answers and unsure of others, as it is in those that the tariff was made from.
+    """
     client, known = TestClient(chat_server()), {}
 
     def answer(_path, body):
@@ -62,15 +70,38 @@ def chat_answers():
         if top not in known:
             question = {"model": CHAT, "messages": [{"role": "user", "content": "?"}]}
             question |= {} if top is None else {"logprobs": True, "top_logprobs": top}
-            known[top] = response_bytes(client.post(CHAT_PATH, json=question).content)
-        return known[top]
+            document = client.post(CHAT_PATH, json=question).json()
+            answers = [_with_probability(document, own) for own in _own_probabilities(_CHAT_ANSWERS, seed=1)]
+            known[top] = itertools.cycle([response_bytes(json.dumps(one).encode()) for one in answers])
+        return next(known[top])
 
     return answer
 
 
+def _own_probabilities(count, seed):
+    """The probability of each token of some chats."""
+    return np.random.default_rng(seed).uniform(0.3, 0.99, count)
+
+
+def _with_probability(document, own):
+    """The document with another probability of its tokens. What is left is shared by others, each half as likely as the last."""
+    document = copy.deepcopy(document)
+    for token in (document["choices"][0].get("logprobs") or {}).get("content", ()):
+        token["logprob"] = math.log(own)
+        for rank, other in enumerate(token["top_logprobs"]):
+            other["logprob"] = math.log(own if rank == 0 else (1.0 - own) / 2.0**rank)
+    return document
+
+
+def _chat_leaks(own):
+    """The leaks of chats, (chats, 1), in which each of ten tokens has the probability ``own`` (chats,)."""
+    shares = np.concatenate([own[:, None], (1.0 - own[:, None]) / 2.0 ** np.arange(1, _SHOWN)], axis=1)
+    return Leaks(("tokens",), -_CHAT_TOKENS * (shares * np.log(shares)).sum(axis=1, keepdims=True))
+
+
 def chat_settings(folder, name, mode, upstream_port, unit_ms):
     """Write the settings of a proxy for chats, on SQLite; returns the file, the public port and the admin port."""
-    leaks = Leaks(("tokens",), _HIGHEST_LEAK * np.random.default_rng(0).random((2000, 1)))
+    leaks = _chat_leaks(_own_probabilities(_CHAT_ROWS, seed=0))
     costs = RowCosts(undefended_seconds=unit_ms / 1000, unit_seconds=unit_ms / 1000)
     save_calibration(fit_calibration(CHAT, leaks, costs), folder / "chat.tariff.json")
     port, admin = free_port(), free_port()

@@ -11,6 +11,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from modeltoll.record_init import quick_init
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -29,6 +31,7 @@ RESTART_ROWS = (64, 256, 1024, 4096, 16384)
 EVIDENCE_SECONDS = 90 * 86_400.0  # after which the evidence of an account starts anew
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class FinishedBlock:
     """A block that has ended, whose evidence is not added yet: its ``number``, from 1, and its ``counts`` (cells,)."""
@@ -37,6 +40,7 @@ class FinishedBlock:
     counts: tuple[int, ...]
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class EvidenceState:
     """What the ledger keeps of the fresh rows of one account.
@@ -74,6 +78,7 @@ class EvidenceState:
         return sum(self.counts)
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class FoldedBlock:
     """The evidence of a finished block. ``restart``: the index in ``RESTART_ROWS``. ``number``: of the block.
@@ -86,6 +91,7 @@ class FoldedBlock:
     log_term: float
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class EvidenceUpdate:
     """What a bill stores of the evidence of one account, where the account is still of this ``tariff`` (its identity).
@@ -101,6 +107,7 @@ class EvidenceUpdate:
     folded: tuple[FoldedBlock, ...] = ()
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, eq=False)
 class Verdict:
     """What a tariff concludes from an account.

@@ -43,10 +43,14 @@ class Registry(Generic[Spec]):
         self.group = group
         self.built_in: Mapping[str, Spec] = MappingProxyType({name: spec for spec in built_in for name in spec.names})
         self._spec_type = spec_type
+        self._names: tuple[Mapping[str, tuple[EntryPoint, ...]], tuple[str, ...]] | None = None
 
     def names(self) -> tuple[str, ...]:
         """Every name: the built-in ones first, then those that installed packages offer. Nothing is imported."""
-        return (*self.built_in, *sorted(_entry_points(self.group).keys() - self.built_in.keys()))
+        entry_points = _entry_points(self.group)
+        if self._names is None or self._names[0] is not entry_points:
+            self._names = entry_points, (*self.built_in, *sorted(entry_points.keys() - self.built_in.keys()))
+        return self._names[1]
 
     def find(self, name: str) -> Spec:
         """The specification of that name.

@@ -11,6 +11,8 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from modeltoll.record_init import quick_init
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -47,6 +49,7 @@ REASON_CHARACTERS = 256  # of ``LogEntry.reason``, at most
 GROUP_SCHEMES = ("org:", "prefix:")  # a group's name begins with one of these
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A response of the upstream: HTTP status, content type, and the body byte for byte.
@@ -72,6 +75,7 @@ class DailyQuota:
         return (self.rows is None or used.rows + rows <= self.rows) and (self.work is None or used.work < self.work)
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class DailyUsage:
     """What a caller used on one day: rows, and work in reference seconds. ``day`` counts UTC days from the epoch."""
@@ -81,6 +85,7 @@ class DailyUsage:
     work: float = 0.0
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class Caller:
     """The sender of a request. ``name`` is stable and unique: ``key:alice``, ``jwt:alice``, or without a key
@@ -107,6 +112,7 @@ class Caller:
         return self.name.startswith(GROUP_SCHEMES)
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, eq=False)
 class Evidence:
     """What leak measures may read of one request and its answer.
@@ -128,6 +134,7 @@ class Evidence:
         return len(self.fingerprints)
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, eq=False)
 class Leaks:
     """The leaks of one answer: ``values`` of shape (rows, measures), finite, >= 0, each in its measure's unit.
@@ -144,6 +151,7 @@ class Leaks:
         return Leaks(self.measures, self.values[places], None if self.classes is None else self.classes[places])
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, eq=False)
 class Assessment:
     """A tariff's assessment of the rows of one request, independent of the caller.
@@ -159,6 +167,7 @@ class Assessment:
     leaks: Leaks
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class Charge:
     """What one request adds to the accounts of its caller, in one atomic step.
@@ -178,6 +187,7 @@ class Charge:
     at: float
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class Account:
     """The ledger's state of one caller of one model.
@@ -201,7 +211,25 @@ class Account:
     groups: tuple[Account, ...] = ()
     settled_rows: int = 0
 
+    def with_settled_rows(self, rows: int) -> Account:
+        """The same with another number of settled rows. ``dataclasses.replace`` takes several times as long."""
+        return Account(
+            self.caller,
+            self.model,
+            self.rows,
+            self.requests,
+            self.leaks,
+            self.evidence,
+            self.work,
+            self.tariff,
+            self.first_seen,
+            self.last_seen,
+            self.groups,
+            rows,
+        )
 
+
+@quick_init
 @dataclass(frozen=True, slots=True)
 class Work:
     """The price of one request, in expected reference seconds.
@@ -224,6 +252,7 @@ class Work:
         return self.surcharge > 1.0
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class LogEntry:
     """One line of the ledger's append-only log. The ledger adds the caller's hash; inputs and answers are not stored.

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from modeltoll.record_init import quick_init
+
 __all__ = ["RECEIPT_BYTES", "Adjustment", "Admission", "Receipt", "Reservation", "Standing"]
 
 RECEIPT_BYTES = 16  # of a receipt's identity
 _ROUNDING = 1e-9  # of a price; less than that is not asked
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class Receipt:
     """Proof that a caller has done the work of one toll. The ledger counts each ``identity`` (16 bytes) once per caller.
@@ -30,6 +33,7 @@ class Receipt:
     new_account: float = 0.0
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class Reservation:
     """What a request asks of its caller's standing before the upstream is asked.
@@ -45,6 +49,7 @@ class Reservation:
     new_account_share: float = 0.0
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class Standing:
     """What a caller owes and has paid, over all models.
@@ -61,6 +66,7 @@ class Standing:
     drained: float = 0.0
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class Adjustment:
     """What is added to a caller's standing when a request is priced: seconds, of either sign."""
@@ -69,6 +75,7 @@ class Adjustment:
     prepaid: float = 0.0
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class Admission:
     """Whether a request is admitted. If so, ``from_credit`` and ``from_prepaid`` seconds are reserved for it.

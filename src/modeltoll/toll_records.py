@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from modeltoll.record_init import quick_init
+
 __all__ = ["Challenge", "Part", "Solution", "Toll"]
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class Part:
     """One independent part of a puzzle. ``seed``: 16 bytes.
@@ -25,6 +28,7 @@ class Part:
     start: int = 0
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class Challenge:
     """A puzzle as published. ``puzzle`` is its name on the wire.
@@ -44,6 +48,7 @@ class Challenge:
         return hash(self.parts[0].seed if self.parts else b"")
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class Solution:
     """The solution of a challenge: one counter per part, and the secret derived from them (empty for hashcash)."""
@@ -52,6 +57,7 @@ class Solution:
     secret: bytes = field(default=b"", repr=False)
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class Toll:
     """A challenge and what its solution unlocks.

@@ -65,6 +65,7 @@ def json_object(members: Iterable[tuple[str, str]]) -> str:
     return "{" + ",".join([f'"{name}":{value}' for name, value in members]) + "}"
 
 
+@lru_cache(maxsize=16)  # the seal and the header of a toll both contain it
 def canonical_challenge(challenge: Challenge, mode: str) -> bytes:
     """The canonical JSON of version, mode and puzzle: the associated data of every seal, so that none can be changed."""
     members = (("mode", json_text(mode)), ("puzzle", puzzle_json(challenge)), ("v", f"{VERSION}"))

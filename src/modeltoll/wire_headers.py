@@ -23,6 +23,7 @@ from modeltoll.names import (
     SHA256,
     TIMELOCK,
 )
+from modeltoll.record_init import quick_init
 from modeltoll.wire_json import decode_base64url, encode_base64url
 from modeltoll.wire_messages import MAX_RECEIPT_BYTES
 
@@ -73,6 +74,7 @@ _BINARY_PARAMETER = f"; {BINARY_HEADER.lower()}="
 _BINARY_DIGITS = 10
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class Accept:
     """What a client supports: puzzles, mode, and memory in KiB. The gateway chooses among what the route allows.
@@ -125,6 +127,8 @@ def parse_settle(value: str) -> tuple[bytes, ...]:
     What is not base64url of 1 to ``MAX_RECEIPT_BYTES`` bytes is left out, and so is what lies beyond the longest value
     that ``format_settle`` makes.
     """
+    if not value:
+        return ()
     receipts: dict[bytes, None] = {}
     for text in value[:_SETTLE_TEXT].split(","):
         try:

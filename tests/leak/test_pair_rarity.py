@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from modeltoll.errors import CalibrationError
-from modeltoll.leak.fit_novelty import NO_NETWORK, NoveltyPlan, PrivateData, fit_novelty
+from modeltoll.leak.fit_novelty import NO_NETWORK, SMALL, NoveltyPlan, PrivateData, fit_novelty
 from modeltoll.leak.layered_novelty import LayeredNovelty, NoveltyTerms
 from modeltoll.leak.pair_rarity import PairRarity
 from modeltoll.leak.private_rows import private_rows
@@ -21,11 +21,11 @@ def rng(seed=0):
     return np.random.default_rng(seed)
 
 
-def languages(count, seed, first=None):
-    """Rows of codes in one of two languages, in which each code has few successors; ``first``: the language of all rows."""
+def languages(count, seed, only=None):
+    """Rows of codes in a common or a rare language, where each code has few successors; ``only``: the language of all rows."""
     draw = rng(seed)
     successors = rng(99).integers(0, 256, (2, 256, 4))
-    language = draw.integers(0, 2, count) if first is None else np.full(count, first)
+    language = (draw.random(count) < 0.2).astype(int) if only is None else np.full(count, only)
     rows = np.empty((count, WIDTH))
     rows[:, 0] = draw.integers(0, 256, count)
     for place in range(1, WIDTH):
@@ -122,3 +122,18 @@ def test_unusable_counts_are_refused(change):
 
 def test_a_file_without_counts_has_no_rarity():
     assert PairRarity.of_arrays({}) is None
+
+
+def test_codes_have_no_network_unless_it_is_asked_for():
+    rows, labels = private_rows(languages(60, 5), codes=True), np.arange(60) % 2
+    alone = fit_novelty(PrivateData(rows, labels))
+    assert [features.shape for features in alone.network.features(rows.inputs[:2])] == [(2, 18)]
+    asked = fit_novelty(PrivateData(rows, labels), NoveltyPlan(network=SMALL))
+    assert [features.shape[1] for features in asked.network.features(rows.inputs[:2])] == [1024, 64, 18]
+
+
+def test_short_texts_whose_shares_are_alike_are_compared_by_their_hashed_pairs():
+    texts = np.array([" ".join(rng(seed).choice(["one", "two", "three", "ten"], 9)) for seed in range(200)])
+    fitted = fit_novelty(PrivateData(private_rows(texts), np.arange(200) % 2), NoveltyPlan(network=NO_NETWORK))
+    assert fitted.network.rarity is None
+    assert (measured(fitted.measure, fitted.held.rows.inputs) < 3.0).all()

@@ -52,9 +52,14 @@ _TABLE_2 = (
     "inout",
     "mixmatch",
     "datafree",
+    "nearest",
+    "freematch",
+    "freematch-nearest",
 )
 _TABLE_3 = ("standard", "knockoff-random", "copycat", "jacobian", "entropyrev-ood", "worstcase-ood", "inout")
 _EVASION_ATTACKS = ("copycat", "knockoff-random")
+_LABEL_ATTACKS = ("mixmatch", "copycat", "nearest", "freematch", "freematch-nearest")
+_LABELS = (100, 250, 1000, 4000, 8000)
 _DEFENCE_ATTACKS = ("knockoff-random", "copycat", "standard")
 _QUICK_ATTACKS = ("standard", "knockoff-random", "copycat", "jacobian", "entropyrev-ood", "worstcase-ood")
 _QUICK_EVASIONS = (
@@ -166,6 +171,15 @@ def _defences(frame: ExperimentFrame, attacks: tuple[str, ...]) -> Iterator[Expe
             yield frame.attack(attack, tariff)
 
 
+def _labels(frame: ExperimentFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
+    """Attacks that live on few labels, with 100 to 8,000 of them, fewer than the budget."""
+    numbers = [number for number in _LABELS if number < frame.queries]
+    for attack, number, tariff in product(
+        attacks or _LABEL_ATTACKS, numbers, (published_toll(frame.dataset), OUR_TOLL)
+    ):
+        yield replace(frame, queries=number).attack(attack, tariff)
+
+
 def _quick(frame: ExperimentFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
     """A few experiments of every suite."""
     both = (published_toll(frame.dataset), OUR_TOLL)
@@ -196,6 +210,7 @@ SUITES: Mapping[str, Suite] = {
     "strangers": Suite(_IMAGE_SETS, FULL, 3, _strangers),
     "honest": Suite(_IMAGE_SETS, FULL, 1, _honest),
     "trade-off": Suite(_IMAGE_SETS, FULL, 1, _trade_off),
+    "labels": Suite(_IMAGE_SETS, FULL, 3, _labels),
     "defences": Suite(("mnist", "cifar10"), FULL, 3, _defences),
     "magika": Suite((MAGIKA,), QUICK, 1, file_experiments),
     "quick": Suite(("digits",), QUICK, 1, _quick),

@@ -21,7 +21,11 @@ _STRANGER = "stranger"
 def data_line(private: PrivateRows, kinds: tuple[str, ...]) -> str:
     """What was read."""
     rows, width = private.inputs.shape
-    what = f"{width} codes, in hashed pairs" if private.codes else f"{'x'.join(map(str, private.shape))} numbers, standardised"
+    what = (
+        f"{width} codes, in hashed pairs"
+        if private.codes
+        else f"{'x'.join(map(str, private.shape))} numbers, standardised"
+    )
     return f"{rows:,} private rows of {what}; kinds: {', '.join(kinds) or 'none'}"
 
 

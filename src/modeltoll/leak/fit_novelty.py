@@ -52,7 +52,7 @@ class NoveltyPlan:
 
     ``kinds``: corruptions of private rows that honest callers send. ``rows``: rows (m, d) of further kinds, by name; they
     have no labels, so that they are points, and the network is not trained on them. ``network``: one of ``NETWORKS``;
-    None: torch where it is installed, else the small one; for codes, none.
+    None: torch where it is installed, else the small one; none for codes whose rare pairs tell them apart.
     """
 
     kinds: tuple[Corruption, ...] = ()
@@ -91,9 +91,9 @@ def fit_novelty(
     """
     rng = np.random.default_rng(plan.terms.seed)
     data = _checked(data)
-    name = _network_name(plan.network, data)
     kept, held = _split(data, rng)
     transform, rarity = kept.rows.fitted_transform(), kept.rows.fitted_rarity()
+    name = _network_name(plan.network, data, alone=rarity is not None)
     corrupted = CorruptedRows(plan.kinds, kept.rows.inputs, kept.rows.shape)
     trained_on = _sample(kept, rng)
     network = NoveltyNetwork(transform, _trained(name, transform, trained_on, plan.terms.seed, stage), rarity)
@@ -142,15 +142,15 @@ def _checked(data: PrivateData) -> PrivateData:
     return PrivateData(replace(data.rows, inputs=inputs), labels)
 
 
-def _network_name(stated: str | None, data: PrivateData) -> str:
-    """The network to train: as stated; without labels and for codes none; else torch where it is installed."""
+def _network_name(stated: str | None, data: PrivateData, *, alone: bool) -> str:
+    """The network to train: as stated; without labels, or where rare pairs are compared ``alone``, none; else torch where it is."""
     if data.labels is None:
         if stated not in (None, NO_NETWORK):
             raise SettingsError(["a network needs labels of the private data"])
         return NO_NETWORK
     if stated is None:
-        if data.rows.codes:
-            return NO_NETWORK  # its views would dilute that of rare pairs
+        if alone:
+            return NO_NETWORK  # its views would dilute those of rare pairs
         return TORCH if importlib.util.find_spec("torch") else SMALL
     if stated not in NETWORKS:
         raise SettingsError([f"there is no network {stated!r}; there are {', '.join(NETWORKS)}"])

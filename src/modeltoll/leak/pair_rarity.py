@@ -25,6 +25,7 @@ _SHARES = np.array([0.0002, 0.0007, 0.0017, 0.005, 0.017, 0.05, 0.13, 0.33])
 _LEVELS = len(_SHARES) + 1
 _SMALL = 0.002  # added to a share of pairs before its logarithm is taken
 _ROWS = 200  # at once
+_REFERENCES = 2000  # rows that show whether their features differ
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,6 +56,15 @@ class PairRarity:
     def features_of_own(self, inputs: Floats) -> Floats:
         """The features (n, 18) of rows that were counted: each as if it alone had not been."""
         return self._features(inputs, self.holders - 1, max(self.rows - 1, 1))
+
+    def tells_apart(self, inputs: Floats) -> bool:
+        """Whether most of these counted rows, of which 2,000 are looked at, have features that no other one has.
+
+        Short rows have few pairs and thus few different shares.
+        """
+        features = self.features_of_own(inputs[:_REFERENCES])
+        times = np.unique(features, axis=0, return_counts=True)[1]
+        return bool((times == 1).sum() > len(features) / 2)
 
     def _features(self, inputs: Floats, holders: NDArray[np.int32], rows: int) -> Floats:
         halves = []

@@ -34,8 +34,9 @@ class PrivateRows:
         return HashedCodes(self.inputs.shape[1]) if self.codes else Standardised.fit(self.inputs, self.shape)
 
     def fitted_rarity(self) -> PairRarity | None:
-        """The rarity of pairs of codes, fitted to these rows; None: the rows hold no codes."""
-        return PairRarity.fit(self.inputs) if self.codes else None
+        """The rarity of pairs of codes, fitted to these rows; None: they hold no codes, or too few to be told apart by it."""
+        rarity = PairRarity.fit(self.inputs) if self.codes else None
+        return rarity if rarity is not None and rarity.tells_apart(self.inputs) else None
 
 
 def private_rows(array: NDArray[Any], shape: Shape | None = None, *, codes: bool | None = None) -> PrivateRows:

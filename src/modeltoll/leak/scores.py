@@ -49,9 +49,10 @@ def check_scores(
         AnswerError: not numbers, not of that shape, NaN, infinite, negative, or not summing to 1.
     """
     values = _matrix(scores, classes)
-    if len(values) == 1 and 1 < values.shape[1] <= FEW_SCORES and not partial:
+    few = len(values) == 1 and 1 < values.shape[1] <= FEW_SCORES
+    if few and not partial and min(values[0].tolist()) >= 0.0:  # a NaN makes the sum one
         total = float(np.add.reduce(values, axis=1)[0])  # the same bits as among other rows
-        if 1.0 - tolerance <= total <= 1.0 + tolerance and min(values[0].tolist()) >= 0.0:  # a NaN makes the sum one, too
+        if 1.0 - tolerance <= total <= 1.0 + tolerance:
             return np.asarray(values / total)
     least = np.minimum.reduce(values, axis=None, initial=0.0)  # in half the time of the method, for a few numbers
     if not least >= 0.0:

@@ -25,6 +25,7 @@ import numpy as np
 from modeltoll.evidence_records import FoldedBlock
 from modeltoll.pricing.convex_null import ConvexNull
 from modeltoll.pricing.quick_screen import QuickScreen
+from modeltoll.record_init import quick_init
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,6 +64,7 @@ def log_sum(logs: Sequence[float]) -> float:
     return highest + math.log(sum([math.exp(log - highest) for log in logs]))
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class Component:
     """One test of the mixture. ``restart``: the place of its block length, None for the test of all rows. ``number``: of
@@ -76,6 +78,7 @@ class Component:
     counts: tuple[int, ...]
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, eq=False)
 class Finding:
     """What the test concludes from one account. ``log_evidence``: a lower bound. ``leading``: of a suspect, the component
@@ -230,7 +233,7 @@ class EvidenceTest:
             return False
         half = self._limit + _LOG_HALF
         is_below = self._quick.is_below
-        return 0.0 <= half > state.finished_log and all([is_below(one, half) for one in {state.counts, *state.blocks}])
+        return 0.0 <= half > state.finished_log and all(is_below(one, half) for one in {state.counts, *state.blocks})
 
     def _decisive(self, parts: Sequence[Component], indices: Sequence[int], *, suspect: bool) -> tuple[Floats, Floats]:
         """How far each histogram is to be searched: ``below`` and ``above`` of ``log_evidence``.

@@ -38,7 +38,7 @@ def check_leak_values(leaks: Leaks, measures: tuple[str, ...]) -> Floats:
     values = leaks.values
     if leaks.measures != measures or values.ndim != 2 or values.shape[1] != len(measures):
         raise CalibrationError(f"this tariff prices {', '.join(measures)}, not {', '.join(leaks.measures)}")
-    if values.size <= _FEW_LEAKS and all([0.0 <= leak < math.inf for leak in values.ravel().tolist()]):
+    if values.size <= _FEW_LEAKS and all(0.0 <= leak < math.inf for leak in values.ravel().tolist()):
         return values
     least = np.minimum.reduce(values, axis=None, initial=0.0)  # a NaN is its own minimum
     if not (least >= 0.0 and np.maximum.reduce(values, axis=None, initial=0.0) < math.inf):

@@ -51,6 +51,7 @@ PARTS, PARTS_ABOVE = 4, 64  # number of parts above this number of evaluations i
 LADDER = tuple(64 << step for step in range(13))  # KiB: 64 KiB to 256 MiB
 MIN_EVALUATIONS = 8  # least evaluations in half the published wait, with which a rung of the ladder may be used
 MAKING_SECONDS = 0.010  # of processor time, by the profile: the most that making a puzzle takes
+_MOST_WAITS = 256  # whose usable rungs are remembered
 LEAST_SUSPECTED_KIB = 8 << 10  # the least limit of memory for callers under suspicion
 
 
@@ -82,10 +83,14 @@ class _HiddenCounter:
             raise ValueError(f"disclose is exact, coarse or blind, not {disclose!r}")
         if disclose == "blind" and not 0 < blind_seconds <= MAX_EVALUATIONS / rungs[0].rate:
             raise ValueError("a blind puzzle needs blind_seconds, the largest work that it can have")
-        self._rungs = rungs
-        self._suspected_rungs = suspected_rungs or rungs  # for callers under suspicion
         self._disclose = disclose
         self._blind_seconds = blind_seconds
+        self._set_rungs(rungs, suspected_rungs or rungs)
+
+    def _set_rungs(self, rungs: tuple[_Rung, ...], suspected_rungs: tuple[_Rung, ...]) -> None:
+        self._rungs = rungs
+        self._suspected_rungs = suspected_rungs  # for callers under suspicion
+        self._usable_at: dict[tuple[float, bool], list[_Rung]] = {}  # by the published wait, and whether suspected
 
     def within(self, memory_kib: int) -> Self:  # noqa: ARG002  one rung, whatever the memory
         """As ``Puzzle.within``."""
@@ -94,8 +99,11 @@ class _HiddenCounter:
     def making_seconds(self, work: Work) -> float:
         """As ``Puzzle.making_seconds``: where no precomputed evaluations are left."""
         usable, wait = self._usable(work)
-        seconds = [self._part_count(wait, rung) / rung.rate for rung in usable]
-        return next((each for each in seconds if each <= MAKING_SECONDS), seconds[-1])
+        for rung in usable:
+            seconds = self._part_count(wait, rung) / rung.rate
+            if seconds <= MAKING_SECONDS:
+                break
+        return seconds
 
     def make(self, work: Work, rng: random.Random) -> tuple[Challenge, Solution]:
         """As ``Puzzle.make``, with one evaluation per part. Work below one evaluation is raised to one."""
@@ -132,11 +140,19 @@ class _HiddenCounter:
     def _usable(self, work: Work) -> tuple[list[_Rung], float]:
         """The rungs that leave enough evaluations, the largest memory first, else the lowest rung; and the published wait."""
         wait = published_wait(work.seconds, self._disclose, self._blind_seconds)
-        rungs = self._suspected_rungs if work.suspected else self._rungs
+        key = wait, work.suspected
+        usable = self._usable_at.get(key)
+        if usable is None:
+            if len(self._usable_at) >= _MOST_WAITS:
+                self._usable_at.clear()
+            usable = self._usable_at[key] = self._find_usable(*key)
+        return usable, wait
+
+    def _find_usable(self, wait: float, suspected: bool) -> list[_Rung]:
+        rungs = self._suspected_rungs if suspected else self._rungs
         if self._disclose == "blind":
-            return [rungs[0]], wait
-        usable = [rung for rung in reversed(rungs) if wait / 2 * rung.rate >= MIN_EVALUATIONS]
-        return usable or [rungs[0]], wait
+            return [rungs[0]]
+        return [rung for rung in reversed(rungs) if wait / 2 * rung.rate >= MIN_EVALUATIONS] or [rungs[0]]
 
     def _part_count(self, wait: float, rung: _Rung) -> int:
         return PARTS if self._disclose != "blind" and wait / 2 * rung.rate > PARTS_ABOVE else 1
@@ -216,6 +232,8 @@ class Argon2idCounter(_HiddenCounter):
 
         For a caller under suspicion the limit is not below 8 MiB.
         """
+        if memory_kib >= self._suspected_rungs[-1].memory_kib:
+            return self
         count = _count_within(self._rungs, memory_kib)
         suspected_count = _count_within(self._suspected_rungs, max(memory_kib, LEAST_SUSPECTED_KIB))
         if (count, suspected_count) == (len(self._rungs), len(self._suspected_rungs)):
@@ -223,8 +241,8 @@ class Argon2idCounter(_HiddenCounter):
         limited = self._limited.get((count, suspected_count))
         if limited is None:
             limited = copy(self)
-            limited._rungs, limited._limited = self._rungs[:count], {}  # noqa: SLF001  the same class
-            limited._suspected_rungs = self._suspected_rungs[:suspected_count]  # noqa: SLF001
+            limited._limited = {}  # noqa: SLF001  the same class
+            limited._set_rungs(self._rungs[:count], self._suspected_rungs[:suspected_count])  # noqa: SLF001
             self._limited[count, suspected_count] = limited
         return limited
 

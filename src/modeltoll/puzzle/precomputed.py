@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 from argon2.exceptions import HashingError
 
 from modeltoll.puzzle.functions import SEED_BYTES, evaluator
+from modeltoll.record_init import quick_init
 
 if TYPE_CHECKING:
     import random
@@ -45,6 +46,7 @@ _COUNTERS = 2**51
 _NICE = 10  # niceness of the thread that refills the pool
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class PrecomputedEvaluation:
     """``value`` is F(``counter``) under ``seed``, 32 bytes."""

@@ -40,9 +40,11 @@ def resources(shape):
     )
 
 
-@pytest.mark.parametrize(("architecture", "shape"), [("mnistnet", (28, 28)), ("residual", (32, 32, 3))])
-@pytest.mark.parametrize("neighbours", [None, Neighbours(known=10, filters=8)])
-def test_it_passes_the_conformance_suite(neighbours, architecture, shape):
+@pytest.mark.parametrize(
+    ("architecture", "shape", "neighbours"),
+    [("mnistnet", (28, 28), Neighbours(known=10, filters=8)), ("residual", (32, 32, 3), None)],
+)
+def test_it_passes_the_conformance_suite(architecture, shape, neighbours):
     attack = FreeMatch(NetworkCloneFactory(architecture), FreeMatchParams(SHORT, neighbours))
     check_attack(attack, halves, resources(shape), 59, labels_only=True)
 

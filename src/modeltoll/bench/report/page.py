@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import jinja2
 from markupsafe import Markup, escape
 
-from modeltoll.bench.report import curves, files, kinds, paper_figures, paper_tables, tables
+from modeltoll.bench.report import curves, files, kinds, paper_figures, paper_tables, tables, thieves
 from modeltoll.bench.report.aggregate import Results
 from modeltoll.bench.report.drawing import draw_chart
 from modeltoll.errors import SettingsError
@@ -47,6 +47,8 @@ _SECTION_BUILDERS = (
     files.file_clones,
     curves.honest_waits,
     tables.cost_per_accuracy_point,
+    thieves.accuracy_per_euro,
+    thieves.accuracy_by_labels,
     tables.defences,
     tables.live,
     tables.scaled_down,

@@ -11,6 +11,7 @@ from modeltoll.bench.experiment import HONEST
 from modeltoll.bench.paper import TABLE_2, TABLE_3
 from modeltoll.bench.report.cells import ratio_cell
 from modeltoll.bench.report.model import Section, Table
+from modeltoll.bench.report.thieves import gained_points
 from modeltoll.bench.toll_schemes import CONFORMAL, NO_TOLL, PUBLISHED
 from modeltoll.formatting import number, percent, times
 
@@ -214,7 +215,7 @@ def cost_per_accuracy_point(results: Results) -> Section | None:
     """The cost per point of the clone's accuracy, on a core and on a GPU."""
     rows = []
     for one in results.select("table2", "table3", "quick", evasion=NO_EVASION, defence=NO_TOLL):
-        gained = _gained_accuracy(one)
+        gained = gained_points(one)
         if one["tariff"] == NO_TOLL or gained is None:
             continue
         bills = (
@@ -232,15 +233,6 @@ def cost_per_accuracy_point(results: Results) -> Section | None:
         "docs/how-to/choosing-a-puzzle.md."
     )
     return Section("Cost per point of accuracy", text, Table(headings, tuple(dict.fromkeys(rows)), 3)) if rows else None
-
-
-def _gained_accuracy(one: SeedAggregate) -> float | None:
-    """Percentage points of accuracy above guessing among ten classes (two for cells); None if there are none."""
-    accuracy = one.mean("accuracy")
-    if accuracy is None:
-        return None
-    gained = 100.0 * (accuracy - (0.5 if one["dataset"] == "cells" else 0.1))
-    return gained if gained > 0.0 else None
 
 
 def live(results: Results) -> Section | None:

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from modeltoll.errors import CallerRefused
 from modeltoll.gateway.callers.forwarded import UNIX, Address, Network, ProxyTrust
+from modeltoll.record_init import quick_init
 from modeltoll.records import Caller, DailyQuota
 
 __all__ = ["CallerIdentifier", "Credentials", "RequestIdentity", "Tier", "hash_key"]
@@ -38,6 +39,7 @@ class Tier:
         return Caller(name, self.exempt, groups, discount, max(1.0, self.multiplier), self.quota)
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class RequestIdentity:
     """The parts of a request that identify its caller.

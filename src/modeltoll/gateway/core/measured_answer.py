@@ -10,6 +10,7 @@ import numpy as np
 from modeltoll.errors import AnswerError
 from modeltoll.gateway.core.request import side_by_side
 from modeltoll.leak.measure import clean_measure
+from modeltoll.record_init import quick_init
 from modeltoll.records import Charge, LogEntry
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["MeasuredAnswer"]
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, eq=False)
 class MeasuredAnswer:
     """What one answer leaks, and how the tariff assesses it.

@@ -13,6 +13,7 @@ from modeltoll.gateway.core.settlement import with_new_account
 from modeltoll.gateway.core.tolls import TollContent, admission_toll, answer_toll
 from modeltoll.gateway.core.unmeasured import stripped_if_possible
 from modeltoll.gateway.threads import LARGE_BYTES, LARGE_ROWS, off_loop
+from modeltoll.record_init import quick_init
 
 if TYPE_CHECKING:
     from modeltoll.evidence_records import Verdict
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["PriceSteps"]
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class _PaddedAnswer:
     """An answer as it is released, with its ``answer_bound`` and its ``dither``."""
@@ -41,6 +43,7 @@ class _PaddedAnswer:
     dither: float
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class _OwedWork:
     """The work of an answer.
@@ -108,7 +111,7 @@ class PriceSteps:
         if released is None and parsed.strip is not None:
             answer = await off_loop(large, parsed.strip, answer)
         account, in_ledger = await self._charge(request, parsed, measured)
-        account = replace(account, settled_rows=admission.settled_rows)
+        account = account.with_settled_rows(admission.settled_rows)
         verdict = tariff.verdict(account, self._ledger.logged_as(request.caller))
         work = await self._work(tariff, measured, account, verdict)
         self._monitor(parsed, measured, account, verdict)

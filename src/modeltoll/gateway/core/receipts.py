@@ -7,6 +7,7 @@ doubles) and rows (8). The caller's name is authenticated, so that a receipt cou
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from cryptography.exceptions import InvalidTag
@@ -30,16 +31,21 @@ _FORM = struct.Struct(">16sddQ")
 _ENCRYPTED_BYTES = len(_VERSION) + _NONCE_BYTES + _FORM.size + 16
 
 
+@lru_cache(maxsize=4)  # a ledger has one key
+def _cipher(key: bytes) -> AESGCM:
+    return AESGCM(key)
+
+
 def encrypt_receipt(key: bytes, caller: Caller, receipt: Receipt, rng: random.Random) -> bytes:
     """The bytes that go to the caller; ``key`` has 32 bytes. What a receipt prepays is not contained."""
     nonce = rng.randbytes(_NONCE_BYTES)
     text = _FORM.pack(receipt.identity, receipt.expires, receipt.unsettled, receipt.rows)
-    return _VERSION + nonce + AESGCM(key).encrypt(nonce, text, _LABEL + caller.name.encode())
+    return _VERSION + nonce + _cipher(key).encrypt(nonce, text, _LABEL + caller.name.encode())
 
 
 def decrypt_receipts(key: bytes, caller: Caller, encrypted: Iterable[bytes]) -> tuple[Receipt, ...]:
     """The receipts that were issued to the caller, each once. Whatever else was sent is left out."""
-    cipher, label = AESGCM(key), _LABEL + caller.name.encode()
+    cipher, label = _cipher(key), _LABEL + caller.name.encode()
     found: dict[bytes, Receipt] = {}
     for one in encrypted:
         if len(one) != _ENCRYPTED_BYTES or one[:1] != _VERSION:

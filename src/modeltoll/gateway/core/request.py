@@ -19,6 +19,7 @@ from modeltoll.gateway.protocols.protocol import JSON
 from modeltoll.gateway.upstream.upstream import NO_HEAD
 from modeltoll.leak.measure import check_readable, clean_measure
 from modeltoll.names import EMBEDDINGS
+from modeltoll.record_init import quick_init
 from modeltoll.records import Account, Leaks
 
 if TYPE_CHECKING:
@@ -225,6 +226,7 @@ class GateConfig:
         return self.tariff if self.drift_monitor is None else self.drift_monitor.current_tariff(self.tariff)
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class GateRequest:
     """One request at the gate: its caller, its upstream path, its body, and what the client can do.
@@ -253,6 +255,7 @@ class GateRequest:
     on_first_event: Callable[[], None] = lambda: None
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class GateResult:
     """The result of a request: the unchanged answer, or a toll for the answer or for admission; never both.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from modeltoll.errors import LedgerError
 from modeltoll.gateway.core.receipts import RECEIPT_SECONDS, decrypt_receipts, encrypt_receipt
 from modeltoll.pricing.tariff import new_account_share
+from modeltoll.record_init import quick_init
 from modeltoll.settlement_records import RECEIPT_BYTES, Adjustment, Admission, Receipt, Reservation
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ __all__ = ["DeferredReceipts", "Priced", "Settlement", "with_new_account"]
 _MAX_DEFERRED = 10_000  # receipts
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class Priced:
     """What becomes of a price: ``asked`` seconds in a toll, its receipt (None without a toll), and the adjustment."""

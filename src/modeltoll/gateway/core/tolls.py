@@ -14,6 +14,7 @@ from modeltoll.gateway.threads import LARGE_BYTES, off_loop_by_size
 from modeltoll.gateway.upstream.upstream import NO_HEAD, RequestHead
 from modeltoll.puzzle import seal
 from modeltoll.puzzle.puzzle import expected_seconds
+from modeltoll.record_init import quick_init
 from modeltoll.records import Answer, Work
 from modeltoll.toll_records import Toll
 
@@ -39,6 +40,7 @@ _BY_DIGEST = "application/x-modeltoll-digest"  # in place of a content type, in 
 _TOKEN_HEAD_BYTES = 2048  # for what a token holds beside its answer, whose length may vary with the price
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class TollContent:
     """What a toll for an answer holds: the answer, its receipt, and the receipt encrypted, as the caller carries it.

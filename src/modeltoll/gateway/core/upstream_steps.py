@@ -12,6 +12,7 @@ from modeltoll.errors import AnswerError, AnswerTooLarge, CallerGone, ModeltollE
 from modeltoll.gateway.core.request import SHADOW
 from modeltoll.gateway.protocols.event_stream import is_event_stream, without_comments
 from modeltoll.gateway.threads import LARGE_BYTES, off_loop
+from modeltoll.record_init import quick_init
 from modeltoll.records import Answer
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ NOTHING = Answer(_OK, "", b"")  # in place of an answer that went out as it came
 _NOT_UNDERSTOOD = (400, 404, 422)  # statuses for members that a server does not know
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class Answered:
     """What the model server has answered. The measures read ``measured``.

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from modeltoll.records import Answer, Floats
 
 __all__ = [
+    "LastDocument",
     "check_members",
     "check_token_count",
     "compact_arguments",
@@ -42,6 +43,28 @@ def load_chat(answer: Answer) -> Any:
         return msgspec.json.decode(answer.body)
     except (ValueError, RecursionError) as error:  # msgspec.DecodeError is a ValueError
         raise AnswerError("the model server's answer is not JSON", private=str(error)) from None
+
+
+class LastDocument:
+    """Keeps the document of the answer that was read last, until it is taken: an answer is measured, and written anew."""
+
+    __slots__ = ("_answer", "_document")
+
+    def __init__(self) -> None:
+        self._answer: Answer | None = None
+        self._document: Any = None
+
+    def read(self, answer: Answer) -> Any:
+        """The document of an answer, which must not be changed; raises as ``load_chat``."""
+        document = load_chat(answer)
+        self._answer, self._document = answer, document
+        return document
+
+    def take(self, answer: Answer) -> Any:
+        """The document of an answer, which may be changed; it is not kept. Raises as ``load_chat``."""
+        is_kept, document = self._answer is answer, self._document
+        self._answer = self._document = None
+        return document if is_kept else load_chat(answer)
 
 
 def check_members(document: dict[str, Any], choices: list[dict[str, Any]], service: ServiceDescription) -> None:

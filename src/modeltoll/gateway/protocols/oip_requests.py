@@ -23,6 +23,7 @@ from modeltoll.gateway.protocols.oip_tensors import DIMENSIONS, NUMERIC, TEXT, r
 from modeltoll.gateway.protocols.request_members import other_members
 from modeltoll.gateway.protocols.rows import check_declared_names, check_row_limit, check_width
 from modeltoll.gateway.protocols.strict_json import canonical, check_text, load_object
+from modeltoll.record_init import quick_init
 
 if TYPE_CHECKING:
     from modeltoll.gateway.protocols.oip_tensors import TensorRows
@@ -44,6 +45,7 @@ _MAX_INPUTS = 256  # of a request, or as many as the settings declare
 _RAW_BYTES = 8  # of a number of the widest datatype
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, eq=False)
 class InputTensor:
     """One input: its name, its datatype, its shape, and its rows."""
@@ -55,6 +57,7 @@ class InputTensor:
     rows: TensorRows
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, eq=False)
 class InferenceRequest:
     """A request that has been read: its inputs in the model's order, and the outputs that are asked for.
@@ -105,6 +108,7 @@ class InferenceRequest:
         return None if bound is None else head + bound
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class _Output:
     """An output that is asked for: its parameters, and the canonical bytes of those that can change the answer."""

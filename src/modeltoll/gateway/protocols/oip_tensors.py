@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modeltoll.record_init import quick_init
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -83,6 +85,7 @@ def flattened(data: object, shape: tuple[int, ...], kinds: frozenset[type]) -> l
     return items
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, eq=False)
 class TensorRows:
     """A tensor as the model reads it: the exact bytes of each row, and the rows' numbers, (rows, dimensions).

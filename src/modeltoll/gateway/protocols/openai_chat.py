@@ -5,7 +5,7 @@ The model server is always asked for its log-probabilities; a caller who did not
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +13,9 @@ import msgspec
 
 from modeltoll.errors import RequestError
 from modeltoll.gateway.protocols.chat_answers import (
+    LastDocument,
     check_members,
     check_token_count,
-    load_chat,
     measured_tokens,
 )
 from modeltoll.gateway.protocols.chat_requests import (
@@ -51,6 +51,14 @@ if TYPE_CHECKING:
 __all__ = ["OpenAIChat"]
 
 
+@dataclass(frozen=True, slots=True)
+class _Note:
+    """What is needed of a request to read its answer. ``documents``: of the request's own answer."""
+
+    chat: ChatNote
+    documents: LastDocument = field(compare=False)
+
+
 def _top_logprobs(document: dict[str, Any], service: ServiceDescription) -> int | None:
     """How many log-probabilities per token the caller asks for beside the token's own; None: none at all."""
     limit = service.top_logprobs
@@ -66,9 +74,9 @@ def _top_logprobs(document: dict[str, Any], service: ServiceDescription) -> int 
     return most if wanted else None
 
 
-def _stripped(asked: int | None, answer: Answer) -> Answer:
+def _stripped(asked: int | None, documents: LastDocument, answer: Answer) -> Answer:
     """The answer as it was measured, written anew, with the log-probabilities that its caller asked for."""
-    document = load_chat(answer)
+    document = documents.take(answer)
     for choice in document["choices"]:
         without_logprobs(choice, asked)
     return replace(answer, body=msgspec.json.encode(document))
@@ -89,6 +97,7 @@ class OpenAIChat(OpenAIErrors, TextProtocol):
         check_messages(document, service)
         check_tools(document, service)
         written = CHAT_MEMBERS.read_bytes(document, service)
+        documents = LastDocument()
         choices, asked = wanted_choices(document), _top_logprobs(document, service)
         check_row_limit(choices, service)
         forward = pinned(document, service) | {"logprobs": True, "top_logprobs": service.top_logprobs}
@@ -97,9 +106,9 @@ class OpenAIChat(OpenAIErrors, TextProtocol):
         return ParsedRequest(
             row_fingerprints((b"chat", written), ((b"%d" % number,) for number in range(choices))),
             None,
-            note=chat_note(document),
+            note=_Note(chat_note(document), documents),
             forward=None if forward == document else encoded_request(forward),
-            strip=partial(_stripped, asked),
+            strip=partial(_stripped, asked, documents),
             answer_bound=answer_bound(document, choices, asked, stream=terms is not None),
             altered=altered(document, service),
             token_bound=None if terms is None else partial(stream_bound, choices, asked),
@@ -116,9 +125,9 @@ class OpenAIChat(OpenAIErrors, TextProtocol):
 
     def evidence(self, parsed: ParsedRequest, answer: Answer, service: ServiceDescription) -> Evidence:
         """The tokens of each completion."""
-        document = load_chat(answer)
+        known = parsed.note if isinstance(parsed.note, _Note) else _Note(ChatNote(), LastDocument())
+        document, note = known.documents.read(answer), known.chat
         choices = numbered(document, "choices", len(parsed.fingerprints))
-        note = parsed.note if isinstance(parsed.note, ChatNote) else ChatNote()
         check_members(document, choices, service)
         tokens = tuple(measured_tokens(choice, note, service) for choice in choices)
         check_token_count(document, choices, note)

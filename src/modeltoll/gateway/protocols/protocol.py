@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from modeltoll.leak.scores import TOLERANCE
+from modeltoll.record_init import quick_init
 
 if TYPE_CHECKING:
     from modeltoll.records import Answer, Evidence, Floats
@@ -67,6 +68,7 @@ class StreamReader(Protocol):
         """
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, eq=False)
 class ParsedRequest:
     """A request that has been read and checked: what the measures may use of it.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modeltoll.errors import AnswerError
+from modeltoll.gateway.protocols.quick_tokens import LEAST, ROUNDING, quick_probabilities
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["MOST", "check_counted", "cut_alternatives", "most_counted", "token_table", "with_end"]
 
 MOST = 20  # log-probabilities per token that the API gives at most
-_ROUNDING = 1e-3
-_LEAST = -1000.0  # a log-probability whose probability is 0 in 64 bits
 _END_TOKENS = 2  # of a completion: tokens that end it are counted by some servers and not reported
 _ASCII = 0x80
 _ONE_BIT = np.array([[0.5, 0.5, *[0.0] * (MOST - 1)]])  # of an end that came or did not come
@@ -42,11 +41,12 @@ def token_table(tokens: list[Any]) -> tuple[Floats, int]:
         AnswerError: they are not probabilities, or show more than that.
     """
     table, covered = np.zeros((len(tokens), MOST + 1)), 0
+    quick = quick_probabilities(tokens, MOST + 1)
     for row, token in enumerate(tokens):
-        known = _known(token)
+        known = _known(token) if quick is None else quick[row]
         table[row, : len(known)] = known
         covered += len(_written(token)) + 1
-    if (table.sum(axis=1) > 1 + _ROUNDING).any():
+    if (table.sum(axis=1) > 1 + ROUNDING).any():
         raise AnswerError("the log-probabilities of a token sum to more than 1")
     return np.minimum(table, 1.0), covered
 
@@ -88,7 +88,13 @@ def most_counted(tokens: list[Any], stop: int = 0) -> int:
     Not reported: up to 2 tokens that end a completion; tokens of a stop of ``stop`` bytes that was found (llama.cpp); and,
     where a character is made of several tokens, all but its last (llama.cpp). A character has at most as many tokens as bytes.
     """
-    return _END_TOKENS + stop + sum(max(1, sum(byte >= _ASCII for byte in _written(token))) for token in tokens)
+    return _END_TOKENS + stop + sum(map(_most_made, tokens))
+
+
+def _most_made(token: dict[str, Any]) -> int:
+    """The most tokens of which one that is reported can be the last."""
+    written = _written(token)
+    return 1 if written.isascii() else sum(byte >= _ASCII for byte in written)
 
 
 def check_counted(counted: int, most: int) -> None:
@@ -136,9 +142,9 @@ def _check_token(token: dict[str, Any]) -> None:
 
 def _probability(item: object) -> float:
     value = item.get("logprob") if isinstance(item, dict) else None
-    if not isinstance(value, int | float) or isinstance(value, bool) or not value <= _ROUNDING:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not value <= ROUNDING:
         raise AnswerError("the model server's answer holds a log-probability that is not a number of 0 or less")
-    return math.exp(max(min(value, 0.0), _LEAST))
+    return math.exp(max(min(value, 0.0), LEAST))
 
 
 def _written(token: dict[str, Any]) -> bytes:

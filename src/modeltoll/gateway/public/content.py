@@ -14,6 +14,7 @@ from modeltoll.gateway.core.unmeasured import CONTENT_TYPE
 from modeltoll.gateway.protocols.protocol import JSON
 from modeltoll.gateway.protocols.strict_json import BYTE_ORDER_MARK
 from modeltoll.gateway.public.parsing import content_of, read_body
+from modeltoll.record_init import quick_init
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,6 +33,7 @@ _CODING = "content-encoding"
 _JSON_BEGINS = (b"{", b"[", b'"')
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class Content:
     """The body of a request, and its content type for the model server.

@@ -12,13 +12,13 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import PlainTextResponse
 
 from modeltoll import wire
 
 if TYPE_CHECKING:
+    from starlette.datastructures import Headers
     from starlette.responses import Response
     from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -95,9 +95,13 @@ class PageAccess(CORSMiddleware):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
-        origin = Headers(scope=scope).get("origin") if scope["type"] == "http" else None
-        if origin is not None and not self.is_allowed_origin(origin):
-            self._log_once(origin, _ORIGIN_REFUSED)
+        if scope["type"] == "http":
+            for name, value in scope["headers"]:
+                if name == b"origin":
+                    origin = value.decode("latin-1")
+                    if not self.is_allowed_origin(origin):
+                        self._log_once(origin, _ORIGIN_REFUSED)
+                    break
         await (super().__call__ if self.allow_origins else self.app)(scope, receive, send)
 
     def preflight_response(self, request_headers: Headers) -> Response:

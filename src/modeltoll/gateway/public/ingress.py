@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,8 +10,6 @@ from modeltoll.gateway.public.shared_capacity import SharedCapacity
 from modeltoll.gateway.settings.upstream import TRACE_HEADERS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from modeltoll.gateway.callers.identify import CallerIdentifier
     from modeltoll.gateway.public.shared_capacity import CapacityHolding
 
@@ -65,13 +62,27 @@ class Ingress:
         """How many bytes of bodies are here."""
         return self._bodies.held
 
-    @contextmanager
-    def place(self, caller: str) -> Iterator[CapacityHolding]:
-        """A place for a request, from the first byte of its body to the last of its answer; yields the bytes of its body.
+    def place(self, caller: str) -> _Place:
+        """A place for a request, from the first byte of its body to the last of its answer, as a context.
 
-        Raises:
+        The context gives the bytes of its body. Entering raises:
             Overloaded: all places are taken. CallerBusy: the caller has as many as one caller may have.
         """
-        with self._places.hold(caller) as place, self._bodies.hold(caller) as body:
-            place.add(1)
-            yield body
+        return _Place(self._places.hold(caller), self._bodies.hold(caller))
+
+
+class _Place:
+    """The place of one request, and the bytes of its body, while the context lasts."""
+
+    __slots__ = ("_body", "_place")
+
+    def __init__(self, place: CapacityHolding, body: CapacityHolding) -> None:
+        self._place, self._body = place, body
+
+    def __enter__(self) -> CapacityHolding:
+        self._place.add(1)
+        return self._body
+
+    def __exit__(self, *_: object) -> None:
+        self._body.give_back()
+        self._place.give_back()

@@ -145,11 +145,11 @@ def written_path(scope: Scope, path: str) -> str:
 
 def identity_of(request: Request) -> RequestIdentity:
     """The headers and the peer address that identify the caller."""
-    headers = request.headers
+    headers, peer = request.headers, request.scope.get("client")
     return RequestIdentity(
         authorization=headers.get("authorization"),
         api_key=headers.get("x-api-key"),
-        peer=request.client.host if request.client else "",
+        peer=peer[0] if peer else "",
         forwarded_for=", ".join(headers.getlist("x-forwarded-for")),  # proxies may append a line of their own
         forwarded=", ".join(headers.getlist("forwarded")),
     )

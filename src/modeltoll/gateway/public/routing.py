@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
@@ -43,6 +43,12 @@ class _IndexedHeaders(Headers):
 
     def getlist(self, key: str) -> list[str]:
         return self._values.get(key.lower(), [])
+
+    def get(
+        self, key: str, default: Any = None
+    ) -> Any:  # that of a mapping raises an error for each header that is missing
+        values = self._values.get(key.lower())
+        return default if values is None else values[0]
 
     def __getitem__(self, key: str) -> str:
         return self._values[key.lower()][0]

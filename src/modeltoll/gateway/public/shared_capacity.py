@@ -51,14 +51,20 @@ class SharedCapacity:
 
     def give_back(self, caller: str, amount: int) -> None:
         """Subtract an amount from what a caller holds."""
+        if not amount:
+            return
         self.held -= amount
-        self._held_by[caller] = self._held_by.get(caller, 0) - amount
-        if self._held_by[caller] <= 0:
+        left = self._held_by[caller] - amount
+        if left > 0:
+            self._held_by[caller] = left
+        else:
             del self._held_by[caller]
 
 
 class CapacityHolding:
     """What one request holds of a capacity; ``amount`` in units."""
+
+    __slots__ = ("_caller", "_capacity", "amount")
 
     def __init__(self, capacity: SharedCapacity, caller: str) -> None:
         self._capacity = capacity
@@ -69,6 +75,10 @@ class CapacityHolding:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.give_back()
+
+    def give_back(self) -> None:
+        """Give back all that is held."""
         self._capacity.give_back(self._caller, self.amount)
         self.amount = 0
 

@@ -42,19 +42,20 @@ class EarlyHead:
         self._realm = realm.replace("\\", "").replace('"', "")
         self._period = period
         self._begin = asyncio.get_running_loop().time()
-        self._stopped = asyncio.Event()
+        self._stopped: asyncio.Event | None = None
         self._sending: asyncio.Task[None] | None = None
         self.is_out = False
 
     def first_event(self) -> None:
         """The first event has come."""
         if self._sending is None:
+            self._stopped = asyncio.Event()
             self._sending = asyncio.get_running_loop().create_task(self._send_white_space())
 
     async def stop(self) -> bool:
         """Send nothing more; whether the head is out."""
-        self._stopped.set()
-        if self._sending is not None:
+        if self._sending is not None and self._stopped is not None:
+            self._stopped.set()
             await asyncio.wait((self._sending,))
             if not self._sending.cancelled():
                 self._sending.exception()  # the connection failed, and says so again when the rest is sent
@@ -80,6 +81,7 @@ class EarlyHead:
             await self._send({"type": "http.response.body", "body": b" ", "more_body": True})
 
     async def _stopped_before(self, when: float) -> bool:
+        assert self._stopped is not None  # the first event has come
         try:
             async with asyncio.timeout_at(when):
                 return await self._stopped.wait()

@@ -18,7 +18,7 @@ from modeltoll.gateway.file_watch import FileWatch
 from modeltoll.gateway.settings.load import load_settings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from starlette.types import Receive, Scope, Send
@@ -63,24 +63,28 @@ class _Generation:
         await self._stack.enter_async_context(self.gateway.running())
 
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._active():
+        self._begin()
+        try:
             await self.gateway.public(scope, receive, send)
+        finally:
+            self._end()
 
     async def call(self, call: GrpcCall) -> Outcome:
         assert self.gateway.grpc is not None  # the address is there from the start
-        with self._active():
+        self._begin()
+        try:
             return await self.gateway.grpc(call)
+        finally:
+            self._end()
 
-    @contextlib.contextmanager
-    def _active(self) -> Iterator[None]:
+    def _begin(self) -> None:
         self._active_requests += 1
         self._idle.clear()
-        try:
-            yield
-        finally:
-            self._active_requests -= 1
-            if not self._active_requests:
-                self._idle.set()
+
+    def _end(self) -> None:
+        self._active_requests -= 1
+        if not self._active_requests:
+            self._idle.set()
 
     async def stop(self, *, wait_for_requests: bool) -> None:
         if wait_for_requests and self._active_requests:

@@ -41,29 +41,34 @@ class BoundedUpstream(UpstreamWrapper):
 
     async def predict(self, path: str, body: bytes, content_type: str = JSON, head: RequestHead = NO_HEAD) -> Answer:
         """See ``Upstream.predict``; raises ``UpstreamBusy`` where the queue is full, or the wait too long."""
-        async with self._slot():
+        await self._take_slot()
+        try:
             return await self._upstream.predict(path, body, content_type, head)
+        finally:
+            self._give_slot_back()
 
     @asynccontextmanager
     async def stream(
         self, path: str, body: bytes, content_type: str = JSON, head: RequestHead = NO_HEAD
     ) -> AsyncIterator[AnswerStream]:
         """See ``Upstream.stream``; raises as ``predict``. The request is with the model server until the context is left."""
-        async with self._slot(), self._upstream.stream(path, body, content_type, head) as answer:
-            yield answer
+        await self._take_slot()
+        try:
+            async with self._upstream.stream(path, body, content_type, head) as answer:
+                yield answer
+        finally:
+            self._give_slot_back()
 
-    @asynccontextmanager
-    async def _slot(self) -> AsyncIterator[None]:
+    async def _take_slot(self) -> None:
         if self._slots.locked():
             await self._wait()
         else:
             await self._slots.acquire()  # never waits here
         self.active += 1
-        try:
-            yield
-        finally:
-            self.active -= 1
-            self._slots.release()
+
+    def _give_slot_back(self) -> None:
+        self.active -= 1
+        self._slots.release()
 
     async def _wait(self) -> None:
         if self.waiting >= self._max_waiting:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -14,8 +14,6 @@ from modeltoll.gateway.protocols.protocol import JSON
 from modeltoll.gateway.upstream.upstream import NO_HEAD, UpstreamWrapper
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from modeltoll.gateway.upstream.upstream import AnswerStream, RequestHead
     from modeltoll.records import Answer
 
@@ -24,14 +22,19 @@ __all__ = ["HangUpUpstream", "caller_present"]
 _gone: ContextVar[asyncio.Future[None]] = ContextVar("modeltoll_caller_gone")
 
 
-@contextmanager
-def caller_present(gone: asyncio.Future[None]) -> Iterator[None]:
+class caller_present:  # noqa: N801  it is used as a function: with caller_present(gone)
     """While the block lasts, requests to a ``HangUpUpstream`` end with ``CallerGone`` once ``gone`` is done."""
-    token = _gone.set(gone)
-    try:
-        yield
-    finally:
-        _gone.reset(token)
+
+    __slots__ = ("_new", "_token")
+
+    def __init__(self, gone: asyncio.Future[None]) -> None:
+        self._new = gone
+
+    def __enter__(self) -> None:
+        self._token = _gone.set(self._new)
+
+    def __exit__(self, *_: object) -> None:
+        _gone.reset(self._token)
 
 
 class HangUpUpstream(UpstreamWrapper):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from modeltoll.errors import AnswerError, AnswerUnusable
 from modeltoll.gateway.protocols.protocol import JSON
 from modeltoll.gateway.threads import LARGE_BYTES, off_loop
+from modeltoll.record_init import quick_init
 from modeltoll.records import Answer
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ __all__ = ["NO_HEAD", "AnswerStream", "RequestHead", "Upstream", "UpstreamWrappe
 T = TypeVar("T")
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class RequestHead:
     """What of a request's URL and headers goes to the model server.
@@ -42,6 +44,7 @@ class RequestHead:
 NO_HEAD = RequestHead()
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, eq=False)
 class AnswerStream:
     """An answer whose body comes in ``chunks``, none of them empty; otherwise as ``Answer``. It is iterated over once.
