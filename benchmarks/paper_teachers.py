@@ -4,7 +4,7 @@
 
 An interrupted training goes on where it stopped. Writes ``results/leak/teachers-NAME.json``: the accuracy of the teachers on
 2,000 unseen images, alone and by their vote; the mean epsilon of a query under the paper's noise; the time of a row; and the
-time to train on one image, of a network alone and of ten side by side in grouped convolutions.
+time to train on one image of CIFAR-10, of a network alone and of ten side by side in grouped convolutions.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def study(name: str, folder: Path, cache: Path) -> dict[str, Any]:
     return {
         "data": name,
         "recipe": asdict(recipe),
-        "training_cpu_seconds": trained,
+        "training_cpu_seconds_of_this_run": trained,  # little where the cache had some
         "rows": ROWS,
         "accuracy_alone": {"mean": float(np.mean(each)), "least": min(each), "most": max(each)},
         "accuracy_of_the_vote": float((counts["standard"].argmax(axis=1) == labels).mean()),
