@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections import defaultdict
 
+from modeltoll.bench.attacks.registry import ATTACKS
 from tables.form import read, table
 
-__all__ = ["against_art", "attacks_alone"]
+__all__ = ["against_art", "attacks", "attacks_alone"]
 
 _PAPER = {  # accuracies in Tables 2 and 3 of Dziedzic et al. 2022
     "mnist": {
@@ -54,6 +56,16 @@ def against_art() -> str:
         f"\n`{result['command']}`: means of {seeds} seeds (lowest and highest), {result['queries']:,} rows, "
         f"{result['epochs']} epochs, version {result['versions']['art']} of the toolbox.\n"
     )
+
+
+def attacks() -> str:
+    """The built-in attacks, with what each does as its module says it."""
+    rows = []
+    for name, spec in ATTACKS.built_in.items():
+        does = (sys.modules[spec.make.__module__].__doc__ or "").split("\n", 1)[0].partition(": ")[2].rstrip(".")
+        reads = "labels" if spec.labels_only else "probabilities"
+        rows.append([f"`{name}`", does, reads, "yes" if spec.needs_torch else ""])
+    return table(["attack", "what it does", "answers used", "networks only"], rows, words=4)
 
 
 def attacks_alone(data: str) -> str:

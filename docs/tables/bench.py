@@ -13,6 +13,7 @@ from modeltoll.bench.report.files import file_callers, file_clones, file_disguis
 from modeltoll.bench.report.kinds import KINDS_SINCE, honest_kinds, strangers, trade_off
 from modeltoll.bench.report.model import Section
 from modeltoll.bench.report.tables import defences, live
+from modeltoll.bench.report.thieves import accuracy_by_labels, accuracy_per_euro
 from modeltoll.bench.result_files import read_results
 from modeltoll.formatting import number, percent, times
 from tables.form import NOT_RUN, RESULTS, table
@@ -23,11 +24,13 @@ if TYPE_CHECKING:
 __all__ = [
     "bench_accounts",
     "bench_defences",
+    "bench_euros",
     "bench_evasions",
     "bench_files",
     "bench_fillers",
     "bench_honest",
     "bench_kinds",
+    "bench_labels",
     "bench_live",
     "bench_strangers",
     "bench_thefts",
@@ -187,6 +190,20 @@ def bench_defences(dataset: str) -> str:
     """Other defences, and their cost to honest users."""
     results = _found("defences", dataset)
     return _without(defences(results), "data set", "fidelity") + _source(results)
+
+
+def bench_euros(dataset: str) -> str:
+    """Points of accuracy that a euro buys each thief."""
+    results = _found("table2", dataset)
+    made = accuracy_per_euro(results)
+    return NOT_RUN if made is None else _without(made, "data set") + _source(results)
+
+
+def bench_labels(dataset: str) -> str:
+    """Clones by the number of labels that they were trained on."""
+    results = _found("labels", dataset)
+    made = accuracy_by_labels(results)
+    return NOT_RUN if made is None else _without(made, "data set") + _source(results)
 
 
 def bench_live(dataset: str) -> str:

@@ -30,6 +30,7 @@ def test_a_euro_buys_less_the_more_the_toll_asks():
     found = [document("table2", PUBLISHED, 0.038, 0.0), document("table2", CONFORMAL, 0.798, 0.398)]
     (row,) = columns(accuracy_per_euro(Results(found)))
     assert float(row["euros without a toll"]) == pytest.approx(0.002)  # 360 seconds of a core at 0.02 euros an hour
+    assert float(row["under ours"]) == pytest.approx(0.8)
     # 80 points above guessing for 0.002, 0.040, 0.800 and 0.400 euros
     names = ("points per euro: no toll", "published toll", "our toll", "our toll, solved on a GPU")
     assert [float(row[name].replace(",", "")) for name in names] == pytest.approx([40_000.0, 2000.0, 100.0, 200.0])

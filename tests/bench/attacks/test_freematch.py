@@ -54,7 +54,9 @@ def test_it_learns_more_of_twenty_labels_with_images_without_labels_than_of_the_
     x = rng.uniform(size=(320, 28, 28)) * 0.4
     x[::2, :14] += 0.6
     x[1::2, 14:] += 0.6
-    settings = replace(FREEMATCH_SCHEDULE, epochs=2, steps=40, batch=16, ratio=1, average=0.9, threshold_decay=0.9)
+    settings = replace(
+        FREEMATCH_SCHEDULE, epochs=2, steps=40, batch=16, ratio=1, average=0.9, threshold_decay=0.9, threshold=0.6
+    )
     oracle, reported = CountingOracle(halves, 20), []
     thief = AttackerResources(10, x[:1], Images(x[:240], np.zeros(240, np.int64)))
     attack = FreeMatch(NetworkCloneFactory("mnistnet"), FreeMatchParams(settings))
@@ -65,13 +67,14 @@ def test_it_learns_more_of_twenty_labels_with_images_without_labels_than_of_the_
 
 
 def test_the_threshold_follows_the_confidence_and_is_lower_for_rarer_classes():
-    threshold = AdaptiveThreshold(2, 0.5)
+    threshold = AdaptiveThreshold(2, 0.5, 0.0)
     assert threshold.passes(torch.tensor([[0.6, 0.4], [0.45, 0.55]])).tolist() == [True, True]
     threshold.update(torch.tensor([[0.9, 0.1], [0.9, 0.1]]))
     assert threshold.overall == pytest.approx(0.7)  # half of 1/2, half of 0.9
     assert threshold.classes.tolist() == pytest.approx([0.7, 0.3])
     passes = threshold.passes(torch.tensor([[0.69, 0.31], [0.71, 0.29], [0.4, 0.6]]))
     assert passes.tolist() == [False, True, True]  # 0.7, 0.7 and 0.7 * 3 / 7
+    assert AdaptiveThreshold(2, 0.5, 0.95).passes(torch.tensor([[0.94, 0.06], [0.96, 0.04]])).tolist() == [False, True]
 
 
 def test_strong_views_stay_images_differ_from_each_other_and_depend_on_the_generator_alone():

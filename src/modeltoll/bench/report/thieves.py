@@ -50,12 +50,12 @@ def accuracy_per_euro(results: Results) -> Section | None:
         ours, published = tolls.get(CONFORMAL), tolls.get(PUBLISHED)
         if ours is None:
             continue
-        own = number(_euros(ours, None))
+        euros = (number(_euros(ours, machine)) for machine in (None, CPU_CORE.name))
         priced = ((ours, None), (published, CPU_CORE.name), (ours, CPU_CORE.name), (ours, GPU.name))
         cells = (_points_per_euro(one, machine) for one, machine in priced)
-        rows.append((dataset, attack, profile, number(budget), ours.format_mean(percent, "accuracy"), own, *cells))
+        rows.append((dataset, attack, profile, number(budget), ours.format_mean(percent, "accuracy"), *euros, *cells))
     headings = (
-        *("data set", "attack", "settings", "rows", "accuracy", "euros without a toll"),
+        *("data set", "attack", "settings", "rows", "accuracy", "euros without a toll", "under ours"),
         *("points per euro: no toll", "published toll", "our toll", "our toll, solved on a GPU"),
     )
     text = (

@@ -29,11 +29,12 @@ class AdaptiveThreshold:
     """The probability above which a label of the student counts; Wang et al. 2023, equations 5 to 7.
 
     ``overall`` is the running mean of the highest probability, ``classes`` (classes,) that of each class's; both begin at
-    one over the number of classes.
+    one over the number of classes. It is never below ``least``: on foreign images, of which an untrained clone is sure of
+    nothing, the paper's threshold accepts every guess, and the clone learns its own guesses.
     """
 
-    def __init__(self, classes: int, decay: float) -> None:
-        self._decay = decay
+    def __init__(self, classes: int, decay: float, least: float) -> None:
+        self._decay, self._least = decay, least
         self.overall = 1.0 / classes
         self.classes = torch.full((classes,), 1.0 / classes)
 
@@ -45,7 +46,7 @@ class AdaptiveThreshold:
     def passes(self, scores: Tensor) -> Tensor:
         """Which rows (n,) have a highest probability above the threshold of its class, boolean."""
         highest, labels = scores.max(dim=1)
-        thresholds = self.overall * self.classes / self.classes.max()
+        thresholds = (self.overall * self.classes / self.classes.max()).clamp(min=self._least)
         return highest > thresholds.to(scores.device)[labels]
 
 
@@ -59,13 +60,14 @@ def train_freematch(
 ) -> NetworkClone:
     """Train ``student`` on ``labelled`` images with their targets (n, classes) and on ``unlabelled`` images.
 
-    The paper's term for the fairness of classes is left out: foreign images are not of all classes alike. ``on_round`` is
-    called with the averaged student after each epoch; the last average is returned.
+    Labelled images are taken as they were asked, for the victim may give a shifted foreign image another label. The paper's
+    term for the fairness of classes is left out: foreign images are not of all classes alike. ``on_round`` is called with
+    the averaged student after each epoch; the last average is returned.
     """
     x, y, u = as_tensor(labelled[0]), torch.from_numpy(np.asarray(labelled[1], np.float32)), as_tensor(unlabelled)
     student.scale(torch.cat([x, u]))
     average = NetworkClone(copy.deepcopy(student.network))
-    threshold = AdaptiveThreshold(y.shape[1], schedule.threshold_decay)
+    threshold = AdaptiveThreshold(y.shape[1], schedule.threshold_decay, schedule.threshold)
     torch_rng, steps = torch_generator(rng), schedule.epochs * schedule.steps
     optimiser = torch.optim.SGD(
         student.network.parameters(), lr=schedule.rate, momentum=0.9, weight_decay=schedule.decay, nesterov=True
@@ -74,8 +76,8 @@ def train_freematch(
     for step in range(steps):
         from_x = torch.randint(len(x), (schedule.batch,), generator=torch_rng)
         from_u = torch.randint(len(u), (schedule.ratio * schedule.batch,), generator=torch_rng)
-        weak_x, weak_u = (_weak_view(images, schedule, torch_rng) for images in (x[from_x], u[from_u]))
-        views = [view.to(student.device) for view in (weak_x, weak_u, strong_view(weak_u, torch_rng))]
+        weak = augment(u[from_u], torch_rng, shift=schedule.shift, flip=u.shape[1] == 3)
+        views = [view.to(student.device) for view in (x[from_x], weak, strong_view(weak, torch_rng))]
         loss = _loss(student, views, y[from_x].to(student.device), threshold, half=schedule.half)
         for group in optimiser.param_groups:
             group["lr"] = schedule.rate * math.cos(7.0 * math.pi * step / (16.0 * steps))  # Wang et al. 2023, appendix
@@ -89,19 +91,15 @@ def train_freematch(
     return average
 
 
-def _weak_view(images: Tensor, schedule: FreeMatchSchedule, torch_rng: torch.Generator) -> Tensor:
-    return augment(images, torch_rng, shift=schedule.shift, flip=images.shape[1] == 3)
-
-
 def _loss(
     student: NetworkClone, views: list[Tensor], labels: Tensor, threshold: AdaptiveThreshold, *, half: bool
 ) -> Tensor:
-    """The cross entropy of the labelled views, and that of the strong views whose weak views pass the threshold."""
-    weak_x, weak_u, strong_u = (view.contiguous(memory_format=torch.channels_last) for view in views)
+    """The cross entropy of the labelled images, and that of the strong views whose weak views pass the threshold."""
+    known, weak, strong = (view.contiguous(memory_format=torch.channels_last) for view in views)
     with precision(student.device, half=half):
         with torch.no_grad():
-            scores = student.network(weak_u).float().softmax(dim=1)
-        logits = student.network(torch.cat([weak_x, strong_u])).float()
+            scores = student.network(weak).float().softmax(dim=1)
+        logits = student.network(torch.cat([known, strong])).float()
     threshold.update(scores)
     matched = functional.cross_entropy(logits[len(labels) :], scores.argmax(dim=1), reduction="none")
     return soft_cross_entropy(logits[: len(labels)], labels) + (matched * threshold.passes(scores)).mean()

@@ -63,7 +63,8 @@ class FreeMatchSchedule:
     """Semi-supervised training; Wang et al. 2023, *FreeMatch*, section 4 and appendix.
 
     Each of ``epochs * steps`` steps uses ``batch`` labelled images and ``ratio`` times as many unlabelled ones, in a weak
-    and a strong view. ``threshold_decay`` is that of the running means of which the threshold is made. The clone is the
+    and a strong view. ``threshold_decay`` is that of the running means of which the threshold is made, which is at least
+    ``threshold``, that of Sohn et al. 2020, *FixMatch*. The clone is the
     running average of the weights with decay ``average``. Weak views are shifted by up to ``shift`` pixels; colour images
     are also mirrored. ``half``: as in ``TrainingSchedule``.
     """
@@ -75,6 +76,7 @@ class FreeMatchSchedule:
     rate: float = 0.03
     decay: float = 5e-4
     threshold_decay: float = 0.999
+    threshold: float = 0.95
     average: float = 0.999
     shift: int = 4
     half: bool = False
