@@ -282,7 +282,7 @@ def test_every_section_of_the_quick_suite_has_numbers(documents, tmp_path):
                 assert name in page
                 assert "<svg" in (tmp_path / name).read_text()
     assert "Every check holds" in page
-    assert page.count("<img") == page.count("(prefers-color-scheme: dark)") == 6
+    assert page.count("<img") == page.count("(prefers-color-scheme: dark)") == 8
     assert "@media print" in page
 
 
