@@ -362,3 +362,20 @@ def test_live_seconds_must_agree_within_a_tenth():
     assert not checks.live_agrees(11.1, 10.0, 50).holds
     assert not checks.live_agrees(8.9, 10.0, 50).holds
     assert not checks.live_unchanged(1).holds
+
+
+@pytest.mark.parametrize("measure", ["pknn-eps", "entropy"])
+def test_an_extraction_under_the_published_toll_has_the_papers_units_where_its_cost_is_one_of_theirs(
+    baseline, stolen, measure
+):
+    paper = evaluate_extraction(context(baseline, PUBLISHED, measure), stolen).paper
+    if measure == "entropy":
+        assert paper == {}
+        return
+    columns = dict(zip(stolen.measures, stolen.leaks.T, strict=True))
+    assert paper["gap"] == pytest.approx(columns["logit-gap"].sum())
+    assert paper["entropy"] == pytest.approx(columns["entropy"].sum())
+    assert 0.0 < paper["pknn"] < columns["pknn-eps"].sum()
+    assert (paper["priced"], paper["pate"], paper["ratio"]) == ("pknn-eps", None, None)
+    evaded = evaluate_extraction(context(baseline, PUBLISHED, measure, evasion="accounts-10"), stolen)
+    assert evaded.paper == {}

@@ -37,7 +37,7 @@ def test_files_from_before_keys_are_found_by_their_names(tmp_path, name, plan):
     {
         "quick/digits/copycat-conformal-s0-43be3ece.json": COPYCAT,
         "quick/digits/copycat-conformal-s0-b7acebf0.json": NEW,
-        "thefts/digits-knockoff-none-1-026b55e260f9.npz": EXTRACTION,
+        "thefts/digits-knockoff-none-1-dd3e6f609d8f.npz": EXTRACTION,
     }.items(),
 )
 def test_new_names_are_pinned(tmp_path, name, plan):

@@ -12,7 +12,7 @@ from modeltoll.bench.leak_measures import PATE_COST, PKNN_COST, pknn_settings
 from modeltoll.bench.paper import TABLE_2, TABLE_5
 from modeltoll.bench.paper_units import composed_pknn, paper_units
 from modeltoll.leak.pate import VoteReadout
-from modeltoll.leak.rdp import ORDERS, epsilon, gnmax_rdp
+from modeltoll.leak.rdp import ORDERS, epsilon, gnmax_rdp, log_q
 
 REFERENCE = Path(__file__).parents[2] / "results" / "reference"
 MEASURES = ("entropy", "logit-gap", "pknn-agreement", "pate-cost")
@@ -54,10 +54,10 @@ def test_the_authors_costs_give_the_time_of_their_table(dataset, mode, queries):
 
 
 def test_the_pknn_cost_is_one_epsilon_of_all_divergences():
-    votes = np.stack([np.array([300 - 20 * k, 20 * k, 0]) for k in (0, 1, 2, 7)] * 30)
+    votes = np.stack([np.array([300 - 20 * k, 20 * k, 0]) for k in (0, 1, 2, 7)] * 300)
     sigma = 28.0
-    agreement = -np.log(np.exp(-np.linspace(0.2, 40.0, len(votes))))
-    ends = np.array([30.0, 120.0])
+    agreement = -log_q(votes, sigma)
+    ends = np.array([30.0, 1200.0])
     found = composed_pknn(agreement, sigma, ends)
     for end, total in zip(ends.astype(int), found, strict=True):
         summed = gnmax_rdp(-agreement[:end], sigma, ORDERS, capped=False).sum(axis=0)
@@ -66,8 +66,8 @@ def test_the_pknn_cost_is_one_epsilon_of_all_divergences():
 
 
 def test_a_bound_without_a_ceiling_is_never_less_and_equal_where_the_theorem_does_not_hold():
-    log_q = -np.geomspace(0.11, 500.0, 60)
-    capped, free = (gnmax_rdp(log_q, 28.0, ORDERS, capped=capped) for capped in (True, False))
+    bounds = -np.geomspace(0.11, 500.0, 60)
+    capped, free = (gnmax_rdp(bounds, 28.0, ORDERS, capped=capped) for capped in (True, False))
     assert (free >= capped).all()
     assert (free > capped).any()
     assert np.array_equal(free[0], ORDERS / 28.0**2)

@@ -13,6 +13,7 @@ from modeltoll.leak.layered_novelty import LayeredNovelty, NoveltyTerms
 from modeltoll.leak.pair_rarity import PairRarity
 from modeltoll.leak.private_rows import private_rows
 from modeltoll.records import Evidence
+from modeltoll.testing.measures import check_measure
 
 WIDTH, ROWS = 200, 400
 
@@ -87,7 +88,9 @@ def test_changed_and_spliced_rows_are_far_where_fresh_rows_are_not(fitted):
 def test_a_saved_measure_compares_alike_and_one_of_images_counts_no_pairs(fitted, tmp_path):
     fitted.measure.save(tmp_path / "novelty.npz")
     rows = mutated(languages(20, 15), 0.05)
-    assert np.array_equal(measured(LayeredNovelty.load(tmp_path / "novelty.npz"), rows), measured(fitted.measure, rows))
+    loaded = LayeredNovelty.load(tmp_path / "novelty.npz")
+    assert np.array_equal(measured(loaded, rows), measured(fitted.measure, rows))
+    check_measure(loaded, Evidence(tuple(bytes([row]) for row in range(10)), inputs=rows[:10]))
     images = PrivateData(private_rows(rng().random((60, 6, 6))), None)
     assert fit_novelty(images, NoveltyPlan(network=NO_NETWORK)).network.rarity is None
 

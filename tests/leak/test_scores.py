@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from modeltoll.errors import AnswerError, SettingsError
 from modeltoll.leak.entropy import EntropyMeasure
 from modeltoll.leak.gap import GapMeasure
-from modeltoll.leak.scores import check_scores, needed_tolerance, probabilities
+from modeltoll.leak.scores import check_scores, needed_tolerance, probabilities, scores_of
 from modeltoll.records import Evidence
 from modeltoll.testing.measures import check_measure
 
@@ -170,3 +170,14 @@ def test_scores_that_are_no_rounded_probabilities_need_no_tolerance_but_another_
     for scores in ([[3.0, 1.0]], [[0.1, 0.1]], [[1.5, -0.5]], [[np.nan, 1.0]]):
         with pytest.raises(AnswerError):
             needed_tolerance(scores)
+
+
+def test_scores_that_were_checked_are_not_checked_again():
+    scores = np.array([[0.25, 0.75]])
+    checked = Evidence((b"row",), scores=scores, scores_checked=True)
+    assert scores_of(checked) is scores
+    assert scores_of(Evidence((b"row",), scores=scores)) is not scores
+    with pytest.raises(AnswerError, match="2 classes where 3"):
+        scores_of(checked, 3)
+    with pytest.raises(AnswerError, match="has 2 rows"):
+        scores_of(Evidence((b"row", b"another"), scores=scores, scores_checked=True))

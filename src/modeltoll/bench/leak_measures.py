@@ -34,6 +34,7 @@ __all__ = [
     "ENTROPY",
     "LOGIT_GAP",
     "NOVELTY",
+    "PATE",
     "PATE_COST",
     "PKNN_AGREEMENT",
     "PKNN_COST",
@@ -46,7 +47,7 @@ __all__ = [
 ]
 
 ENTROPY, NOVELTY = "entropy", "novelty"
-PATE_COST, PKNN_COST = "pate-cost", "pknn-eps"  # the paper's epsilons of single queries
+PATE, PATE_COST, PKNN_COST = "pate", "pate-cost", "pknn-eps"  # the costs are the paper's epsilons of single queries
 LOGIT_GAP, PKNN_AGREEMENT = "logit-gap", "pknn-agreement"
 UNPRICED = (LOGIT_GAP, PKNN_AGREEMENT)  # recorded for the paper's tables; no toll prices them
 _BATCH = 500
@@ -152,7 +153,7 @@ def _pate_measures(teachers: Teachers) -> list[LeakMeasure]:
     """The Rényi divergence of the teachers' vote at one order, and its epsilon."""
     votes = _CachedVotes(PateMeasure(teachers.votes, teachers.count).votes_of)
     readouts = (
-        ("pate", VoteReadout(teachers.sigma)),
+        (PATE, VoteReadout(teachers.sigma)),
         (PATE_COST, VoteReadout(teachers.sigma, EPS_SUM, delta=teachers.delta)),
     )
     return [_ReadoutMeasure(name, votes, readout, True) for name, readout in readouts]

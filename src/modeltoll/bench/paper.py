@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["TABLE_2", "TABLE_3", "TABLE_5", "Table2Row", "Table3Row", "Table5Row"]
+__all__ = ["TABLE_2", "TABLE_3", "TABLE_5", "Table2Row", "Table3Row", "Table5Row", "data_of"]
+
+
+def data_of(target: str) -> str:
+    """The data set of a target, which is named by it and its victim where it has several: cifar10 of cifar10-resnet34."""
+    return target.partition("-")[0]
 
 
 @dataclass(frozen=True, slots=True)

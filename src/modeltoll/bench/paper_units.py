@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modeltoll.bench.leak_measures import ENTROPY, LOGIT_GAP, PATE_COST, PKNN_AGREEMENT, PKNN_COST, pknn_settings
-from modeltoll.bench.paper import TABLE_5
+from modeltoll.bench.paper import TABLE_5, data_of
 from modeltoll.leak.rdp import ORDERS, epsilon, gnmax_rdp
 from modeltoll.pricing.published_tariff import PublishedTerms, StandardLine
 from modeltoll.simulation.attack_traces import Trace, replay_modes
@@ -63,7 +63,9 @@ def composed_pknn(agreement: Floats, sigma: float, ends: Floats) -> Floats:
     """
     totals, state, start = [], np.zeros(ORDERS.size), 0
     for end in ends.astype(int).tolist():
-        state = state + gnmax_rdp(-agreement[start:end], sigma, ORDERS, capped=False).sum(axis=0)
+        for first in range(start, end, QUERIES_PER_PUZZLE):  # which bounds the memory for all orders
+            same, counts = np.unique(agreement[first : min(first + QUERIES_PER_PUZZLE, end)], return_counts=True)
+            state = state + counts @ gnmax_rdp(-same, sigma, ORDERS, capped=False)
         totals.append(float(epsilon(state, ORDERS, _DELTA)))
         start = end
     return np.array(totals)
@@ -93,7 +95,7 @@ class _Leaks:
 
 def _seconds(dataset: str, priced: str) -> tuple[float, float] | None:
     """Seconds per query in the paper: of the model alone, and with the estimator of a cost."""
-    times = TABLE_5.get(dataset.partition("-")[0])
+    times = TABLE_5.get(dataset)
     found = times and {PATE_COST: times.pate, PKNN_COST: times.pknn}.get(priced)
     return (times.inference, found) if times and found else None
 
@@ -123,7 +125,7 @@ def paper_units(
     ``standard``: leaks of honest rows, whose costs after as many queries the standard user's line is fitted to by least
     squares. ``private``: the number of the victim's private rows.
     """
-    sigma = pknn_settings(private)[1]
+    sigma, data = pknn_settings(private)[1], data_of(dataset)
     asked, usual = (_Leaks(values, measures, sigma) for values in (queries, standard))
     count = np.array([float(len(queries))])
     units = PaperUnits(
@@ -133,9 +135,9 @@ def paper_units(
         float(asked.column(ENTROPY).sum()),
         float(composed_pknn(asked.column(PKNN_AGREEMENT), sigma, count)[0]),
     )
-    seconds = _seconds(dataset, priced)
+    seconds = _seconds(data, priced)
     if seconds is None or len(queries) < 2 * QUERIES_PER_PUZZLE:
         return units
     alone, estimated = (each * len(queries) for each in seconds)
-    within = _with_puzzles(asked, usual, priced, dataset, seconds[1])
+    within = _with_puzzles(asked, usual, priced, data, seconds[1])
     return PaperUnits(priced, units.pate, units.gap, units.entropy, units.pknn, alone, estimated, within)

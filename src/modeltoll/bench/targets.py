@@ -16,7 +16,7 @@ from modeltoll.bench.data_split import DataSplit, SplitSizes, mirrored, shifted,
 from modeltoll.bench.datasets import DataError, Images
 from modeltoll.bench.datasets.file_set import OTHER_PACKAGES
 from modeltoll.bench.datasets.foreign import NOISE
-from modeltoll.bench.leak_measures import PATE_COST, Teachers, standard_measures
+from modeltoll.bench.leak_measures import PATE, PATE_COST, Teachers, standard_measures
 from modeltoll.bench.paper import TABLE_5
 from modeltoll.bench.prepared_target import PreparedTarget, Workspace
 from modeltoll.bench.victims.file_types import CODES
@@ -172,7 +172,7 @@ def _of_the_paper(name: str, queries: int, architecture: str, victim: str = "", 
         architecture,
         255,
         _published(victim or name, augment),
-        estimators={PATE_COST: times.pate - times.inference},
+        estimators=dict.fromkeys((PATE, PATE_COST), times.pate - times.inference),
     )
 
 

@@ -32,7 +32,7 @@ def data_line(private: PrivateRows, kinds: tuple[str, ...]) -> str:
 def network_line(report: NoveltyReport) -> str:
     """How accurate the network is on rows that were kept back."""
     if report.accuracy is None:
-        return "network: none; the inputs themselves, or how rare their pairs of codes are, are compared"
+        return "network: none; inputs are compared as they are, codes by how rare their pairs are"
     of_kinds = "" if report.kinds_accuracy is None else f", {percent(report.kinds_accuracy)} under the kinds"
     return f"network: {percent(report.accuracy)} of {report.held:,} rows right that were kept back{of_kinds}"
 

@@ -205,7 +205,7 @@ def pair_hashes(inputs: Floats) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]
 def _hashes(codes: NDArray[np.uint64]) -> NDArray[np.uint64]:
     first, second = (codes[:, :-1], codes[:, 1:]) if codes.shape[1] > 1 else (codes, codes)
     mixed = ((first & _WORD) * _PRIMES[0] + (second & _WORD) * _PRIMES[1]) & _WORD
-    return (mixed ^ (mixed >> _BITS)) * _PRIMES[0] & _WORD
+    return np.asarray((mixed ^ (mixed >> _BITS)) * _PRIMES[0] & _WORD)
 
 
 def is_text(values: NDArray[Any]) -> bool:

@@ -97,6 +97,8 @@ def needed_tolerance(scores: object) -> float:
 def scores_of(evidence: Evidence, classes: int | None = None, *, partial: bool = False) -> Floats:
     """The scores of an answer, validated by ``check_scores``, once, shape (``evidence.rows``, classes).
 
+    All measures may get the same array, which must not be changed.
+
     Raises:
         AnswerError: the scores are missing, invalid, or not as many as the request has rows.
     """

@@ -120,8 +120,14 @@ class EvidenceTest:
     """
 
     def __init__(
-        self, laws: KindLaws, numerator: EvidenceNumerator, tolerances: tuple[float, float], limits: tuple[float, float]
+        self,
+        laws: KindLaws,
+        numerator: EvidenceNumerator,
+        tolerances: tuple[float, float],
+        limits: tuple[float, float],
+        quick: QuickScreen | None = None,
     ) -> None:
+        """``quick``: that of a test with the same numerator and ``rho0`` against fewer kinds, in place of an own one."""
         rho, rho0 = tolerances
         self._numerator = numerator
         self._limit, self._ceiling = limits
@@ -132,7 +138,7 @@ class EvidenceTest:
         self._tax = math.log1p(rho0)
         dirichlet = numerator.dirichlet
         likely = np.concatenate([everything, mean])
-        self._quick = None if dirichlet is None else QuickScreen(dirichlet, likely, self._tax)
+        self.quick = QuickScreen(dirichlet, likely, self._tax) if quick is None and dirichlet is not None else quick
         self.cell_count = laws.laws.shape[1]
 
     def _screened(self, counts: Floats) -> tuple[Floats, Floats]:
@@ -229,10 +235,10 @@ class EvidenceTest:
         The weights of the tests, and of blocks to come, sum to at most 1. So the evidence is at most the sum of what is
         finished and of the largest M, or 1; and with that of earlier tariffs at most the larger one of the two.
         """
-        if self._quick is None or any(state.finished) or (carried_log or 0.0) >= self._limit:
+        if self.quick is None or any(state.finished) or (carried_log or 0.0) >= self._limit:
             return False
         half = self._limit + _LOG_HALF
-        is_below = self._quick.is_below
+        is_below = self.quick.is_below
         return 0.0 <= half > state.finished_log and all(is_below(one, half) for one in {state.counts, *state.blocks})
 
     def _decisive(self, parts: Sequence[Component], indices: Sequence[int], *, suspect: bool) -> tuple[Floats, Floats]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from modeltoll.pricing.cells import Cells
     from modeltoll.pricing.evidence_test import Component, Finding
     from modeltoll.pricing.kinds import FittedKind, FittedStranger
+    from modeltoll.pricing.quick_screen import QuickScreen
     from modeltoll.records import Account, Bools, Floats, Integers
 
 __all__ = ["GROUP_SETTLED_ROWS", "Suspicion", "SuspicionTerms"]
@@ -91,9 +92,9 @@ class Suspicion:
         self._test = self._test_against(self.laws)
         self._own_tests: dict[int, tuple[FittedKind, EvidenceTest]] = {}
 
-    def _test_against(self, laws: KindLaws) -> EvidenceTest:
+    def _test_against(self, laws: KindLaws, quick: QuickScreen | None = None) -> EvidenceTest:
         terms, running = self.terms, self._running_terms
-        return EvidenceTest(laws, self._numerator, (terms.rho, terms.rho0), (running.limit, running.ceiling))
+        return EvidenceTest(laws, self._numerator, (terms.rho, terms.rho0), (running.limit, running.ceiling), quick)
 
     def _test_for(self, own: FittedKind | None) -> EvidenceTest:
         """The test for a caller whose own log is a kind, or for all others."""
@@ -101,7 +102,7 @@ class Suspicion:
             return self._test
         known = self._own_tests.get(id(own))
         if known is None:
-            known = own, self._test_against(self.laws.with_kind(own))
+            known = own, self._test_against(self.laws.with_kind(own), self._test.quick)
             self._own_tests[id(own)] = known
         return known[1]
 

@@ -119,9 +119,9 @@ def _without_superseded(documents: Sequence[Mapping[str, Any]]) -> Iterator[Mapp
     def experiment(document: Mapping[str, Any]) -> tuple[Any, ...]:
         return tuple(document.get(member, "") for member in shared)
 
-    present = {experiment(document) for document in documents if document["measure"] == PATE_COST}
+    present = {experiment(document) for document in documents if document.get("measure") == PATE_COST}
     for document in documents:
-        if document["measure"] != _OLD_PATE_COST or experiment(document) not in present:
+        if document.get("measure") != _OLD_PATE_COST or experiment(document) not in present:
             yield document
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from modeltoll.bench.evasions.registry import NO_EVASION
 from modeltoll.bench.leak_measures import PATE_COST, PKNN_COST
-from modeltoll.bench.paper import TABLE_2, TABLE_3, TABLE_5, Table2Row, Table3Row
+from modeltoll.bench.paper import TABLE_2, TABLE_3, TABLE_5, Table2Row, Table3Row, data_of
 from modeltoll.bench.report.cells import NONE
 from modeltoll.bench.report.model import Section, Table
 from modeltoll.bench.toll_schemes import NO_TOLL, PUBLISHED
@@ -48,7 +48,7 @@ def _quality(paper: Table2Row | Table3Row, one: SeedAggregate, name: str) -> _Ce
 
 
 def _of_table_2(paper: Table2Row, one: SeedAggregate) -> list[_Cell]:
-    queries, alone = one.mean("queries") or 1.0, TABLE_5[one["dataset"]].inference * paper.queries
+    queries, alone = one.mean("queries") or 1.0, TABLE_5[data_of(one["dataset"])].inference * paper.queries
     cost = one.mean("paper", "pate")
     return [
         _Cell("PATE cost of a query", _COST, paper.cost / paper.queries, cost and cost / queries, number),
@@ -93,7 +93,7 @@ def _rows(paper: Table2Row | Table3Row, cells: list[_Cell], one: SeedAggregate) 
         off = distance(cell.paper, cell.here)
         far = off is not None and abs(off) > CLOSE
         reason = "; ".join(_differences(cell, paper, one)) if far else ""
-        shown = NONE if off is None else f"{100.0 * off:+.0f} %"
+        shown = NONE if off is None else f"{round(100.0 * off):+d} %"
         yield (*head, cell.name, cell.form(cell.paper), cell.form(cell.here), shown, reason)
 
 
@@ -107,7 +107,7 @@ def table2_cells(results: Results) -> Section | None:
     """The paper's Table 2, cell by cell."""
     rows: list[tuple[str, ...]] = []
     for one in _published(results, "table2", PATE_COST):
-        if paper := TABLE_2.get((one["dataset"], one["attack"])):
+        if paper := TABLE_2.get((data_of(one["dataset"]), one["attack"])):
             rows += _rows(paper, _of_table_2(paper, one), one)
     text = (
         "The paper's numbers and ours in its units. *PATE cost*: the mean of the single queries' epsilons. *As the paper counts*: "
@@ -122,7 +122,7 @@ def table3_cells(results: Results) -> Section | None:
     """The paper's Table 3, cell by cell."""
     rows: list[tuple[str, ...]] = []
     for one in _published(results, "table3", PKNN_COST):
-        if paper := TABLE_3.get((one["dataset"], one["attack"])):
+        if paper := TABLE_3.get((data_of(one["dataset"]), one["attack"])):
             rows += _rows(paper, _of_table_3(paper, one), one)
     text = (
         "As Table 2. *Gap*: of the softmax of the two largest logits alone. *pkNN cost*: the divergences of all queries are added "

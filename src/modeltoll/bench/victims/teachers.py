@@ -1,7 +1,7 @@
 """The teachers of the PATE cost: networks on disjoint parts of a victim's private data, trained once and cached.
 
 The teachers are trained one after another. Their convolutions side by side, as one grouped convolution, give the same
-networks, and take a fifth more time on a processor (``benchmarks/paper_teachers.py``). A teacher is a checkpoint.
+networks, and take longer on a processor (``benchmarks/paper_teachers.py``). A teacher is a checkpoint.
 """
 
 from __future__ import annotations

@@ -1,0 +1,147 @@
+"""Train the teachers of the PATE cost, and compare the cost of honest and of foreign queries with the paper's.
+
+    python benchmarks/paper_teachers.py [cifar10 mnist fashion] --data-dir DIR --cache DIR
+
+An interrupted training goes on where it stopped. Writes ``results/leak/teachers-NAME.json``: the accuracy of the teachers on
+2,000 unseen images, alone and by their vote; the mean epsilon of a query under the paper's noise; the time of a row; and the
+time to train on one image of CIFAR-10, of a network alone and of ten side by side in grouped convolutions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from modeltoll.bench import datasets
+from modeltoll.bench.paper import TABLE_2
+from modeltoll.bench.victims.registry import VICTIMS
+from modeltoll.bench.victims.teachers import TEACHERS, NetworkTeachers, load_teachers
+from modeltoll.leak.pate import EPS_SUM, VoteReadout
+
+ROWS, TIMED, SEED = 2000, 500, 0
+WIDTHS, SIDE_BY_SIDE, IMAGES = (16, 16, 32, 64), 10, 20
+CALLERS = {"standard": "honest images", "copycat": "Tiny-ImageNet"}  # by the paper's attack that sends them
+
+
+class Grouped(nn.Module):
+    """The networks of the CIFAR-10 teachers side by side: every convolution has as many groups as there are networks."""
+
+    def __init__(self, networks: int) -> None:
+        super().__init__()
+        self.networks = networks
+        sizes = [(3, WIDTHS[0]), *pairwise(WIDTHS)]
+        self.enter = nn.ModuleList(self._convolution(*size) for size in sizes)
+        self.stay = nn.ModuleList(self._convolution(size, size) for size in WIDTHS[1:])
+        self.last = nn.Parameter(torch.zeros(networks, WIDTHS[-1], 10))
+
+    def _convolution(self, enter: int, leave: int) -> nn.Sequential:
+        count = self.networks
+        convolution = nn.Conv2d(enter * count, leave * count, 3, padding=1, bias=False, groups=count)
+        return nn.Sequential(convolution, nn.BatchNorm2d(leave * count), nn.ReLU())
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Scores (n, networks, 10) of images (n, 3 networks, 32, 32)."""
+        values = self.enter[0](images)
+        for enter, stay in zip(self.enter[1:], self.stay, strict=True):
+            inner = functional.max_pool2d(enter(values), 2)
+            values = inner + stay(inner)
+        features = values.amax(dim=(2, 3)).unflatten(1, (self.networks, -1))
+        return torch.einsum("nge,gec->ngc", features, self.last)
+
+
+def training_ms(networks: int) -> float:
+    """Least processor milliseconds of a training step, per image and network, on one thread."""
+    stack, least = Grouped(networks), float("inf")
+    images = torch.rand(IMAGES, 3 * networks, 32, 32)
+    if networks == 1:
+        stack.to(memory_format=torch.channels_last)
+        images = images.contiguous(memory_format=torch.channels_last)
+    for _ in range(6):
+        begin = time.process_time()
+        scores = stack(images).flatten(0, 1)
+        functional.cross_entropy(scores, torch.zeros(len(scores), dtype=torch.long)).backward()
+        least = min(least, time.process_time() - begin)
+    return 1e3 * least / (IMAGES * networks)
+
+
+def row_ms(votes: Callable[[np.ndarray], Any], rows: np.ndarray) -> float:
+    """Processor milliseconds per row in a batch."""
+    begin = time.process_time()
+    votes(rows)
+    return 1e3 * (time.process_time() - begin) / len(rows)
+
+
+def alone(teachers: NetworkTeachers, flat: np.ndarray, labels: np.ndarray) -> list[float]:
+    """The accuracy of each teacher."""
+    ones = (NetworkTeachers("", (network,), teachers.shape, teachers.classes) for network in teachers.networks)
+    return [float((one.votes(flat).argmax(axis=1) == labels).mean()) for one in ones]
+
+
+def study(name: str, folder: Path, cache: Path) -> dict[str, Any]:
+    """Train the teachers of one data set, or read them from the cache, and measure their votes."""
+    private, unseen = (VICTIMS[name].load(folder, train=train) for train in (True, False))
+    begin = time.process_time()
+
+    def progress(done: int, total: int) -> None:
+        if done * 50 // total != (done - 1) * 50 // total:
+            print(f"{name}: {done}/{total}, {time.process_time() - begin:.0f} s", file=sys.stderr, flush=True)
+
+    teachers, recipe = load_teachers(name, private, cache, progress), TEACHERS[name]
+    trained, readout = time.process_time() - begin, VoteReadout(recipe.sigma, EPS_SUM, delta=recipe.delta)
+    rng = np.random.default_rng(SEED)
+    tiny = datasets.tiny_imagenet(folder).x
+    foreign = datasets.resize_to(tiny[rng.permutation(len(tiny))[:ROWS]], unseen.x.shape[1:])
+    flat = {"standard": unseen.x[:ROWS].reshape(ROWS, -1), "copycat": foreign.reshape(ROWS, -1)}
+    counts = {caller: teachers.votes(rows) for caller, rows in flat.items()}
+    each, labels = alone(teachers, flat["standard"], unseen.y[:ROWS]), unseen.y[:ROWS]
+    return {
+        "data": name,
+        "recipe": asdict(recipe),
+        "training_cpu_seconds_of_this_run": trained,  # little where the cache had some
+        "rows": ROWS,
+        "accuracy_alone": {"mean": float(np.mean(each)), "least": min(each), "most": max(each)},
+        "accuracy_of_the_vote": float((counts["standard"].argmax(axis=1) == labels).mean()),
+        "ms_per_row": row_ms(teachers.votes, flat["standard"][:TIMED]),
+        "cost": {caller: float(readout.leak(votes).mean()) for caller, votes in counts.items()},
+        "paper": {
+            caller: TABLE_2[name, caller].cost / TABLE_2[name, caller].queries
+            for caller in CALLERS
+            if (name, caller) in TABLE_2
+        },
+        "training_ms_per_image": {"alone": training_ms(1), "side_by_side": training_ms(SIDE_BY_SIDE)},
+    }
+
+
+def main() -> None:
+    """Study the given data sets."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", default=["cifar10", "mnist", "fashion"])
+    parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--cache", type=Path, default=Path("build/bench"))
+    parser.add_argument("--out", type=Path, default=Path("results/leak"))
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    options.out.mkdir(parents=True, exist_ok=True)
+    for name in options.names:
+        row = study(name, datasets.data_folder(options.data_dir), options.cache)
+        command = f"python benchmarks/paper_teachers.py {name} --data-dir DIR --cache DIR"
+        document = {"command": command, "cores": os.cpu_count()} | row
+        (options.out / f"teachers-{name}.json").write_text(json.dumps(document, indent=2) + "\n")
+        print(json.dumps(document))
+
+
+if __name__ == "__main__":
+    main()
