@@ -271,7 +271,7 @@ def test_every_section_of_the_quick_suite_has_numbers(documents, tmp_path):
     html, text = write_report(documents, tmp_path)
     page, markdown = html.read_text(), text.read_text()
     titles = [section.title for section in report_sections(Results(documents))]
-    assert len(titles) == 14
+    assert len(titles) == 16
     for section in report_sections(Results(documents)):
         assert section.title in markdown
         assert all(len(row) == len(section.table.headings) for row in section.table.rows), section.title
@@ -282,7 +282,7 @@ def test_every_section_of_the_quick_suite_has_numbers(documents, tmp_path):
                 assert name in page
                 assert "<svg" in (tmp_path / name).read_text()
     assert "Every check holds" in page
-    assert page.count("<img") == page.count("(prefers-color-scheme: dark)") == 6
+    assert page.count("<img") == page.count("(prefers-color-scheme: dark)") == 8
     assert "@media print" in page
 
 

@@ -62,7 +62,7 @@ def train_freematch(
 
     Labelled images are taken as they were asked, for the victim may give a shifted foreign image another label. The paper's
     term for the fairness of classes is left out: foreign images are not of all classes alike. ``on_round`` is called with
-    the averaged student after each epoch; the last average is returned.
+    the averaged student after each epoch; the last average is returned. The weight of the views rises linearly from 0 to 1.
     """
     x, y, u = as_tensor(labelled[0]), torch.from_numpy(np.asarray(labelled[1], np.float32)), as_tensor(unlabelled)
     student.scale(torch.cat([x, u]))
@@ -78,7 +78,8 @@ def train_freematch(
         from_u = torch.randint(len(u), (schedule.ratio * schedule.batch,), generator=torch_rng)
         weak = augment(u[from_u], torch_rng, shift=schedule.shift, flip=u.shape[1] == 3)
         views = [view.to(student.device) for view in (x[from_x], weak, strong_view(weak, torch_rng))]
-        loss = _loss(student, views, y[from_x].to(student.device), threshold, half=schedule.half)
+        known, matched = _losses(student, views, y[from_x].to(student.device), threshold, half=schedule.half)
+        loss = known + step / steps * matched
         for group in optimiser.param_groups:
             group["lr"] = schedule.rate * math.cos(7.0 * math.pi * step / (16.0 * steps))  # Wang et al. 2023, appendix
         optimiser.zero_grad()
@@ -91,9 +92,9 @@ def train_freematch(
     return average
 
 
-def _loss(
+def _losses(
     student: NetworkClone, views: list[Tensor], labels: Tensor, threshold: AdaptiveThreshold, *, half: bool
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
     """The cross entropy of the labelled images, and that of the strong views whose weak views pass the threshold."""
     known, weak, strong = (view.contiguous(memory_format=torch.channels_last) for view in views)
     with precision(student.device, half=half):
@@ -102,4 +103,4 @@ def _loss(
         logits = student.network(torch.cat([known, strong])).float()
     threshold.update(scores)
     matched = functional.cross_entropy(logits[len(labels) :], scores.argmax(dim=1), reduction="none")
-    return soft_cross_entropy(logits[: len(labels)], labels) + (matched * threshold.passes(scores)).mean()
+    return soft_cross_entropy(logits[: len(labels)], labels), (matched * threshold.passes(scores)).mean()
