@@ -112,6 +112,9 @@ def test_points_of_declared_rows_are_compared_as_further_rows(fitted):
     [
         {"pair_rows": np.array(0)},
         {"pair_rows": np.array([3])},
+        {"pair_rows": np.array("many")},
+        {"pair_rows": np.array(np.nan)},
+        {"pair_rows": np.array(np.inf)},
         {"pair_holders": np.zeros(5, np.int64)},
         {"pair_holders": np.zeros(1 << 18)},
         {"pair_holders": np.full(1 << 18, -1)},
@@ -140,3 +143,12 @@ def test_short_texts_whose_shares_are_alike_are_compared_by_their_hashed_pairs()
     fitted = fit_novelty(PrivateData(private_rows(texts), np.arange(200) % 2), NoveltyPlan(network=NO_NETWORK))
     assert fitted.network.rarity is None
     assert (measured(fitted.measure, fitted.held.rows.inputs) < 3.0).all()
+
+
+def test_a_table_of_few_columns_of_codes_has_other_views_beside_its_rare_pairs(monkeypatch):
+    """All of its pairs are frequent, so that rare pairs alone would hardly tell another table's rows from its own."""
+    rows, labels = private_rows(languages(200, 5)[:, :60], codes=True), np.arange(200) % 2
+    unlabelled = fit_novelty(PrivateData(rows, None))
+    assert [features.shape[1] for features in unlabelled.network.features(rows.inputs[:2])] == [1024, 18]
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)  # without torch
+    assert fit_novelty(PrivateData(rows, labels)).network.stack is not None

@@ -52,7 +52,7 @@ class NoveltyPlan:
 
     ``kinds``: corruptions of private rows that honest callers send. ``rows``: rows (m, d) of further kinds, by name; they
     have no labels, so that they are points, and the network is not trained on them. ``network``: one of ``NETWORKS``;
-    None: torch where it is installed, else the small one; none for codes whose rare pairs tell them apart.
+    None: torch where it is installed, else the small one; none for rows of many codes whose rare pairs tell them apart.
     """
 
     kinds: tuple[Corruption, ...] = ()
@@ -93,7 +93,8 @@ def fit_novelty(
     data = _checked(data)
     kept, held = _split(data, rng)
     transform, rarity = kept.rows.fitted_transform(), kept.rows.fitted_rarity()
-    name = _network_name(plan.network, data, alone=rarity is not None)
+    alone = rarity is not None and rarity.suffices(data.rows.inputs.shape[1])
+    name = _network_name(plan.network, data, alone=alone)
     corrupted = CorruptedRows(plan.kinds, kept.rows.inputs, kept.rows.shape)
     trained_on = _sample(kept, rng)
     network = NoveltyNetwork(transform, _trained(name, transform, trained_on, plan.terms.seed, stage), rarity)

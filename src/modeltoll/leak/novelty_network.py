@@ -40,7 +40,8 @@ class NoveltyNetwork:
     """A transform of the inputs, and the network behind it; None: no network. ``rarity``: of codes, else None.
 
     The first layer of features is the transformed inputs themselves, except where the network is convolutional: then
-    only its layers are compared. The last one is the rarity of pairs of codes, without a network the only one.
+    only its layers are compared. The last one is the rarity of pairs of codes, without a network the only one
+    of rows of many codes.
     """
 
     transform: InputTransform
@@ -69,7 +70,8 @@ class NoveltyNetwork:
 
     def _layers(self, inputs: Floats) -> list[Floats]:
         if self.stack is None:
-            return [self.transform.apply(inputs)] if self.rarity is None else []
+            alone = self.rarity is not None and self.rarity.suffices(self.dimensions)
+            return [] if alone else [self.transform.apply(inputs)]
         values = self.transform.apply(inputs)
         convolutional = any(layer.kernel for layer in self.stack.layers)
         return [*([] if convolutional else [values]), *self.stack.features(values)]

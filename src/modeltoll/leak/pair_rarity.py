@@ -26,6 +26,7 @@ _LEVELS = len(_SHARES) + 1
 _SMALL = 0.002  # added to a share of pairs before its logarithm is taken
 _ROWS = 200  # at once
 _REFERENCES = 2000  # rows that show whether their features differ
+_ENOUGH_CODES = 100  # in a row, of which rare pairs alone tell more than together with other views
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,6 +57,15 @@ class PairRarity:
     def features_of_own(self, inputs: Floats) -> Floats:
         """The features (n, 18) of rows that were counted: each as if it alone had not been."""
         return self._features(inputs, self.holders - 1, max(self.rows - 1, 1))
+
+    @staticmethod
+    def suffices(width: int) -> bool:
+        """Whether rows of so many codes are compared by their rare pairs alone.
+
+        Other views would dilute those of files and long texts. Tables of codes have few columns, each with codes of its own, of
+        which all pairs are frequent; they need other views, too.
+        """
+        return width >= _ENOUGH_CODES
 
     def tells_apart(self, inputs: Floats) -> bool:
         """Whether most of these counted rows, of which 2,000 are looked at, have features that no other one has.
@@ -89,7 +99,8 @@ class PairRarity:
         if "pair_holders" not in arrays:
             return None
         holders, rows = arrays["pair_holders"], arrays.get("pair_rows", np.array(0))
-        usable = holders.shape == (_BUCKETS,) and holders.dtype.kind == "i" and not rows.ndim and int(rows) > 0
+        whole = holders.dtype.kind == "i" and rows.dtype.kind == "i"
+        usable = whole and holders.shape == (_BUCKETS,) and not rows.ndim and int(rows) > 0
         if not usable or holders.min() < 0 or holders.max() > int(rows):
             raise CalibrationError("the counts of pairs in the novelty file are unusable; fit it anew with fit-novelty")
         return cls(holders, int(rows))
