@@ -181,3 +181,11 @@ def test_scores_that_were_checked_are_not_checked_again():
         scores_of(checked, 3)
     with pytest.raises(AnswerError, match="has 2 rows"):
         scores_of(Evidence((b"row", b"another"), scores=scores, scores_checked=True))
+
+
+@pytest.mark.parametrize("checked", [False, True])
+def test_a_measure_cannot_change_the_scores_that_the_next_one_reads(checked):
+    evidence = Evidence((b"row",), scores=np.array([[0.25, 0.75]]), scores_checked=checked)
+    with pytest.raises(ValueError, match="read-only"):
+        scores_of(evidence)[0, 0] = 1.0
+    assert scores_of(evidence).tolist() == [[0.25, 0.75]]

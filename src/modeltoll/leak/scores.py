@@ -97,7 +97,7 @@ def needed_tolerance(scores: object) -> float:
 def scores_of(evidence: Evidence, classes: int | None = None, *, partial: bool = False) -> Floats:
     """The scores of an answer, validated by ``check_scores``, once, shape (``evidence.rows``, classes).
 
-    All measures may get the same array, which must not be changed.
+    All measures may get the same array, which cannot be changed.
 
     Raises:
         AnswerError: the scores are missing, invalid, or not as many as the request has rows.
@@ -107,6 +107,7 @@ def scores_of(evidence: Evidence, classes: int | None = None, *, partial: bool =
     values = evidence.scores
     if not evidence.scores_checked or (classes is not None and values.shape[1] != classes):
         values = check_scores(values, classes, partial=partial)
+    values.setflags(write=False)
     if len(values) != evidence.rows:
         raise AnswerError(f"the request has {evidence.rows} rows but the answer has scores for {len(values)}")
     return values

@@ -58,7 +58,7 @@ def quick_probabilities(tokens: list[Any], most: int) -> list[list[float]] | Non
         own = math.exp(max(min(token.logprob, 0.0), LEAST))
         if own not in known:
             known.append(own)
-        if len(known) > most:
+        if len(known) > most or math.isnan(sum(known)):
             return None
         table.append(known)
     return table

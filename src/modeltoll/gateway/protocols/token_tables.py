@@ -46,7 +46,7 @@ def token_table(tokens: list[Any]) -> tuple[Floats, int]:
         known = _known(token) if quick is None else quick[row]
         table[row, : len(known)] = known
         covered += len(_written(token)) + 1
-    if (table.sum(axis=1) > 1 + ROUNDING).any():
+    if not (table.sum(axis=1) <= 1 + ROUNDING).all():  # nor is a NaN a probability
         raise AnswerError("the log-probabilities of a token sum to more than 1")
     return np.minimum(table, 1.0), covered
 

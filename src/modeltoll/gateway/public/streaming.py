@@ -43,17 +43,19 @@ class EarlyHead:
         self._period = period
         self._begin = asyncio.get_running_loop().time()
         self._stopped: asyncio.Event | None = None
+        self._is_over = False
         self._sending: asyncio.Task[None] | None = None
         self.is_out = False
 
     def first_event(self) -> None:
-        """The first event has come."""
-        if self._sending is None:
+        """The first event has come. It changes nothing once this was stopped."""
+        if self._sending is None and not self._is_over:
             self._stopped = asyncio.Event()
             self._sending = asyncio.get_running_loop().create_task(self._send_white_space())
 
     async def stop(self) -> bool:
         """Send nothing more; whether the head is out."""
+        self._is_over = True
         if self._sending is not None and self._stopped is not None:
             self._stopped.set()
             await asyncio.wait((self._sending,))
@@ -63,6 +65,7 @@ class EarlyHead:
 
     def cancel(self) -> None:
         """Send nothing more, whatever has become of it."""
+        self._is_over = True
         if self._sending is not None:
             self._sending.cancel()
 
