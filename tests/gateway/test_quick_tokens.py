@@ -89,3 +89,11 @@ def test_a_document_is_kept_for_its_own_answer_and_once():
     kept = documents.read(answer)
     assert documents.take(answer) is kept
     assert documents.take(answer) is not kept
+
+
+@pytest.mark.parametrize("place", ["token", "alternative"])
+def test_a_log_probability_that_is_no_number_is_refused(place):
+    tokens = tokens_with({"logprob": float("nan")}, place)
+    assert quick_probabilities(tokens, MOST + 1) is None
+    with pytest.raises(AnswerError, match="not a number of 0 or less"):
+        token_table(tokens)
