@@ -118,6 +118,29 @@ def sent_by(first_event, end):
         loop.close()
 
 
+@pytest.mark.parametrize("ended", [EarlyHead.stop, EarlyHead.cancel])
+def test_a_first_event_that_comes_after_the_end_sends_no_head(ended):
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    async def run():
+        head = EarlyHead(send, "llm", 10.0)
+        if (stopping := ended(head)) is not None:
+            assert not await stopping
+        head.first_event()
+        await asyncio.sleep(40.0)
+        return await head.stop()
+
+    loop = VirtualLoop()
+    try:
+        assert not loop.run_until_complete(run())
+    finally:
+        loop.close()
+    assert not sent
+
+
 @pytest.mark.parametrize("quarter", [0.0, 2.5, 40.0])
 def test_white_space_tells_neither_when_in_a_quarter_the_first_event_came_nor_how_many_there_were(quarter):
     found = [sent_by(quarter + first, quarter + 47.0) for first in (0.01, 0.5, 1.0, 2.0, 2.49)]
