@@ -25,19 +25,18 @@ import numpy as np
 
 from modeltoll.bench import datasets
 from modeltoll.bench.attacks.attack import AttackerResources
-from modeltoll.bench.attacks.query_rounds import Rounds
 from modeltoll.bench.attacks.registry import ATTACKS
 from modeltoll.bench.data_split import mirrored
 from modeltoll.bench.students.registry import student_factory
-from modeltoll.bench.students.student import TrainingSchedule
 from modeltoll.files import replacing
 
 if TYPE_CHECKING:
+    from modeltoll.bench.attacks.query_rounds import Rounds
     from modeltoll.records import Floats, Integers
 
-PICTURES, COPIES, ROWS, SCANNED, EVALUATION, SEED = 4000, 4, 9000, 10_000, 3000, 1
+PICTURES, COPIES, ROWS, EVALUATION, SEED = 4000, 4, 9000, 3000, 1
 NAMES = ("standard", "gap", "k-center", "entropy")
-QUICK = Rounds(round_rows=2500, schedule=TrainingSchedule(epochs=10, half=True), scan=SCANNED)
+QUICK: Rounds = ATTACKS.built_in["gap"].quick
 SETTINGS = {
     "quick": QUICK,
     "smaller rounds": replace(QUICK, round_rows=1000),
@@ -84,7 +83,7 @@ def attempt(name: str, setting: str, pool_name: str, seed: int, arguments: argpa
     images, pictures, rest = pool(pool_name, arguments.data_dir, round(PICTURES * share))
     oracle = Labels(as_input(images.x), images.y, pictures, round(ROWS * share))
     rounds = SETTINGS[setting]
-    rounds = replace(rounds, round_rows=round(rounds.round_rows * share), scan=round(SCANNED * share))
+    rounds = replace(rounds, round_rows=round(rounds.round_rows * share), scan=round(QUICK.scan * share))
     thief = ATTACKS.built_in[name].make(student_factory(arguments.architecture, 10), rounds, name)
     own = AttackerResources(10, oracle.images, datasets.Images(oracle.images[:1], oracle.classes[:1]))
     begin = time.process_time()

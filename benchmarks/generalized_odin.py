@@ -33,6 +33,7 @@ from modeltoll.bench.victims.measure_files import layered_novelty
 from modeltoll.bench.victims.networks import ARCHITECTURES, MnistNet, Network, ResidualNet
 from modeltoll.bench.victims.registry import VICTIMS, as_tensor
 from modeltoll.bench.victims.training import build, train
+from modeltoll.leak.entropy import EntropyMeasure
 from modeltoll.records import Evidence
 
 ROWS, HELD_OUT, SEED, BATCH = 2000, 1000, 0, 250
@@ -138,12 +139,13 @@ def study(name: str, folder: Path, cache: Path) -> dict[str, Any]:
     with torch.inference_mode():
         probabilities = [network(as_tensor(part)).double().softmax(dim=1).numpy() for part in parts]
     novelty = layered_novelty(name, private, cache)
-    entropies = [-(p * np.log(np.maximum(p, 1e-300))).sum(axis=1) / np.log(p.shape[1]) for p in probabilities]
-    evidence = [Evidence((b"",) * len(part), None, part.reshape(len(part), -1)) for part in parts]
+    evidence = [
+        Evidence((b"",) * len(part), shown, part.reshape(len(part), -1))
+        for part, shown in zip(parts, probabilities, strict=True)
+    ]
     costs = {
         "generalized ODIN": tuple(1.0 - scores(network, part, step) for part in parts),
-        "entropy": tuple(entropies),
-        "novelty": tuple(novelty.measure(each) for each in evidence),
+        **{measure.name: tuple(map(measure.measure, evidence)) for measure in (EntropyMeasure(), novelty)},
     }
     accuracy = float((probabilities[1].argmax(axis=1) == unseen.y[HELD_OUT : HELD_OUT + ROWS]).mean())
     return {

@@ -83,4 +83,4 @@ def test_the_records_of_the_packages_stay_frozen(module):
         record = getattr(module, name)
         if inspect.isclass(record):
             assert record.__dataclass_params__.frozen
-            assert not hasattr(record, "__dict__") or "__dict__" not in record.__slots__
+            assert not hasattr(object.__new__(record), "__dict__")

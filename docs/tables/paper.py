@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from modeltoll.bench.leak_measures import PATE_COST, PKNN_COST
-from modeltoll.bench.paper import TABLE_5
+from modeltoll.bench.paper import BATCH_OF_TABLE_5, TABLE_5
 from modeltoll.bench.report.aggregate import Results
 from modeltoll.bench.report.cells import NONE
-from modeltoll.bench.report.paper_tables import distance, table2_cells, table3_cells
+from modeltoll.bench.report.paper_tables import distance_cell, table2_cells, table3_cells
 from modeltoll.bench.result_files import read_results
-from modeltoll.bench.row_times import BATCH_OF_TABLE_5
 from modeltoll.formatting import number
 from tables.form import RESULTS, read, table
 
@@ -56,13 +55,8 @@ def paper_table5() -> str:
         for name, here in seconds.items():
             stated = getattr(paper, name, None)
             stated = stated and stated * BATCH_OF_TABLE_5
-            off = distance(stated, here)
-            cells = (
-                number(stated) if stated else NONE,
-                number(here),
-                NONE if off is None else f"{round(100 * off):+d} %",
-            )
-            rows.append([dataset, _COLUMNS[name], *cells])
+            shown = (number(stated) if stated else NONE, number(here), distance_cell(stated, here))
+            rows.append([dataset, _COLUMNS[name], *shown])
     head = ("data set", "64 queries", "paper: seconds", "here", "distance")
     return table(head, rows, words=2) + f"\n`{document['command']}`; {document['machine']}\n"
 
@@ -92,8 +86,7 @@ def paper_teachers(*names: str) -> str:
         quality = [f"{found['accuracy_alone']['mean']:.1%}", f"{found['accuracy_of_the_vote']:.1%}"]
         for caller, cost in found["cost"].items():
             paper = found["paper"].get(caller)
-            off = distance(paper, cost)
-            shown = NONE if off is None else f"{round(100 * off):+d} %"
-            rows.append([*head, caller, *quality, number(paper) if paper else NONE, number(cost), shown])
+            shown = (number(paper) if paper else NONE, number(cost), distance_cell(paper, cost))
+            rows.append([*head, caller, *quality, *shown])
     titles = ("data set", "teachers", "queries of", "one teacher", "their vote", "paper: cost", "here", "distance")
     return table(titles, rows, words=3) if rows else _MISSING

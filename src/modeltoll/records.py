@@ -214,19 +214,9 @@ class Account:
     def with_settled_rows(self, rows: int) -> Account:
         """The same with another number of settled rows. ``dataclasses.replace`` takes several times as long."""
         return Account(
-            self.caller,
-            self.model,
-            self.rows,
-            self.requests,
-            self.leaks,
-            self.evidence,
-            self.work,
-            self.tariff,
-            self.first_seen,
-            self.last_seen,
-            self.groups,
-            rows,
-        )
+            self.caller, self.model, self.rows, self.requests, self.leaks, self.evidence, self.work, self.tariff,
+            self.first_seen, self.last_seen, self.groups, rows,
+        )  # fmt: skip
 
 
 @quick_init

@@ -185,10 +185,8 @@ def test_misguiding_answers_wrongly_above_the_threshold_only_and_to_the_same_que
     assert (answers[changed].argmax(axis=1) != SCORES[changed].argmax(axis=1)).all()
     assert np.array_equal(np.sort(answers, axis=1), np.sort(SCORES, axis=1))
     assert np.array_equal(defence.answer(SCORES, leaks), answers)
-    assert (
-        Misguiding(0, 1.0, wrong=1.0).answer(SCORES, leaks)[:30].argmax(axis=1).tolist()
-        != SCORES[:30].argmax(axis=1).tolist()
-    )
+    always = Misguiding(0, 1.0, wrong=1.0).answer(SCORES, leaks)
+    assert (always.argmax(axis=1) != SCORES.argmax(axis=1)).tolist() == [True] * 30 + [False] * 20
 
 
 def test_the_detector_of_misguide_takes_one_honest_row_in_twenty_for_foreign(baseline):

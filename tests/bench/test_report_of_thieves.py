@@ -10,24 +10,21 @@ from modeltoll.bench.report.thieves import accuracy_by_labels, accuracy_per_euro
 from modeltoll.bench.suites import SuiteOptions, plan_experiments
 from modeltoll.bench.toll_schemes import CONFORMAL, PUBLISHED
 
+from .test_report_of_kinds import columns, document
 
-def document(suite, tariff, core, card, **changes):
+
+def clone(suite, tariff, core, card, **changes):
+    """A result of which the toll's work costs so many euros on a core and on a graphics card."""
     bills = [{"machine": "core", "euros": core}, {"machine": "card", "euros": card}]
     plain = {
-        "suite": suite, "dataset": "mnist", "attack": "freematch", "evasion": "none", "defence": "none", "tariff": tariff,
-        "measure": "pate-eps", "profile": "quick", "seed": 0, "budget": 1000, "workload": "", "foreign": "", "version": 2,
-        "ratio": 9.0, "queries": 1000, "accuracy": 0.9, "fidelity": 0.91, "victim_accuracy": 0.99, "checks": [],
-        "theft_seconds": 360.0, "bills": bills,
+        "attack": "freematch", "budget": 1000, "accuracy": 0.9, "fidelity": 0.91, "ratio": 9.0, "theft_seconds": 360.0,
+        "bills": bills,
     }  # fmt: skip
-    return plain | changes
-
-
-def columns(section):
-    return [dict(zip(section.table.headings, row, strict=True)) for row in section.table.rows]
+    return document(suite, tariff, **(plain | changes))
 
 
 def test_a_euro_buys_less_the_more_the_toll_asks():
-    found = [document("table2", PUBLISHED, 0.038, 0.0), document("table2", CONFORMAL, 0.798, 0.398)]
+    found = [clone("table2", PUBLISHED, 0.038, 0.0), clone("table2", CONFORMAL, 0.798, 0.398)]
     (row,) = columns(accuracy_per_euro(Results(found)))
     assert float(row["euros without a toll"]) == pytest.approx(0.002)  # 360 seconds of a core at 0.02 euros an hour
     assert float(row["under ours"]) == pytest.approx(0.8)
@@ -37,14 +34,14 @@ def test_a_euro_buys_less_the_more_the_toll_asks():
 
 
 def test_clones_that_guess_and_honest_callers_buy_nothing_and_have_no_row():
-    guessing = [document("table2", CONFORMAL, 1.0, 1.0, accuracy=accuracy) for accuracy in (0.1, None)]
-    honest = document("table2", CONFORMAL, 1.0, 1.0, attack=HONEST)
+    guessing = [clone("table2", CONFORMAL, 1.0, 1.0, accuracy=accuracy) for accuracy in (0.1, None)]
+    honest = clone("table2", CONFORMAL, 1.0, 1.0, attack=HONEST)
     assert accuracy_per_euro(Results([*guessing, honest])) is None
 
 
 def test_each_number_of_labels_has_its_row_in_ascending_order():
     found = [
-        document("labels", tariff, 1.0, 1.0, budget=budget, accuracy=accuracy, ratio=ratio)
+        clone("labels", tariff, 1.0, 1.0, budget=budget, accuracy=accuracy, ratio=ratio)
         for budget, accuracy in ((4000, 0.8), (100, 0.3))
         for tariff, ratio in ((PUBLISHED, 2.0), (CONFORMAL, 5.0))
     ]

@@ -65,9 +65,9 @@ class Baseline:
 
     ``kinds`` are honest rows of each kind that an honest caller may send. Tariffs are calibrated on ``calibration``, on
     ``declared``, the same rows under the kinds that the operator declares, and on ``strangers``, by family rows of foreign
-    images that no attacker has. ``jittered`` and ``easy`` are fillers. ``images`` are those of the
-    ordinary honest rows. ``times`` are those of a row, as measured when the baseline was made. ``private``: the number of
-    the victim's private rows.
+    images that no attacker has. ``jittered`` and ``easy`` are fillers. ``images`` are those of the ordinary honest rows.
+    ``times`` are those of a row, as measured when the baseline was made, or published with the target. ``private``: the
+    number of the victim's private rows.
     """
 
     victim: str

@@ -19,6 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from modeltoll.bench.artifact_files import write_document
 from modeltoll.bench.leak_measures import ENTROPY, NOVELTY, PATE_COST, PKNN_COST, UNPRICED, measure_all
+from modeltoll.bench.paper import BATCH_OF_TABLE_5
 from modeltoll.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from modeltoll.records import Floats
 
 __all__ = [
-    "BATCH_OF_TABLE_5",
     "ESTIMATORS",
     "GATE_SECONDS",
     "RowTimes",
@@ -44,7 +44,6 @@ GATE_SECONDS = 1.03e-3  # own_p50_ms of results/benchmarks/bench_gateway_without
 _FORMAT = 1  # of the files
 _TIMED, _REPEATS = 100, 5  # rows, and how often each is timed
 _BATCH, _BATCHES = 1000, 3
-BATCH_OF_TABLE_5 = 64  # queries
 ESTIMATORS: Mapping[str, tuple[str, ...]] = {  # the measures of each column of the paper's Table 5, and of our toll
     "pate": (PATE_COST,),
     "pknn": (PKNN_COST,),

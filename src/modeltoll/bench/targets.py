@@ -41,9 +41,10 @@ class Target:
     """How to prepare a target, and what is known before.
 
     ``undefended`` are seconds per row without a gateway (None: measured on this machine); ``source`` states where the
-    number is from; ``estimators`` are those of measures that it states with it. ``queries`` is the default budget of attacks. ``architecture``: the students of attacks, a name in
-    ``students.registry``. ``levels``: the grey levels of a pixel. ``kinds``: those that the operator declares, as
-    ``leak.corruptions.parse_kinds`` reads them. ``foreign``: the usual source of foreign images, a family of strangers.
+    number is from; ``estimators``: the seconds per row of measures, by name, that it gives, too. ``queries`` is the default
+    budget of attacks. ``architecture``: the students of attacks, a name in ``students.registry``. ``levels``: the grey
+    levels of a pixel. ``kinds``: those that the operator declares, as ``leak.corruptions.parse_kinds`` reads them.
+    ``foreign``: the usual source of foreign images, a family of strangers.
     """
 
     name: str

@@ -244,7 +244,6 @@ def _one_unit(values: Floats, spread: Floats) -> bool:
 
 def _pair_counts(hashes: NDArray[np.uint64]) -> Floats:
     """How often each bucket occurs, (rows, 512), in rows of hashed pairs."""
-    places = (hashes >> np.uint64(HASH_BITS - _BUCKET_BITS)).astype(np.int64) + np.arange(len(hashes))[
-        :, None
-    ] * _BUCKETS
+    buckets = (hashes >> np.uint64(HASH_BITS - _BUCKET_BITS)).astype(np.int64)
+    places = buckets + np.arange(len(hashes))[:, None] * _BUCKETS
     return np.bincount(places.ravel(), minlength=len(hashes) * _BUCKETS).reshape(-1, _BUCKETS).astype(np.float64)

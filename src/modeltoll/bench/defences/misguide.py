@@ -20,8 +20,8 @@ class Misguiding:
 
     Gurve et al. 2024, *MisGUIDE: defense against data-free deep learning model extraction*, arXiv 2403.18580: first a
     detector of foreign queries, then an answer by chance. Their detector is a vision transformer; here it is the leak in
-    column ``measure``, which reads the input. Their share is a parameter. The chance is a function of the row with a
-    ``key``, so that the same query has the same answer and repeating it does not average the defence out.
+    column ``measure``, which reads the input. Their share is a parameter. The chance is a function of the row's scores with
+    a ``key``, so that the same query has the same answer and repeating it does not average the defence out.
     """
 
     measure: int

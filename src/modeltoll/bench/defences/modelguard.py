@@ -30,8 +30,8 @@ _DISTANCE = 1.0
 class LeastLikely:
     """ModelGuard-W: the answer y' that minimises the sum of y' log y over the scores y.
 
-    A linear programme for each row, of some two milliseconds. It is the best answer against a caller who trains on answers
-    as they are; one who knows the defence can invert it.
+    A linear programme for each row. It is the best answer against a caller who trains on answers as they are; one who
+    knows the defence can invert it.
     """
 
     distance: float = _DISTANCE
@@ -93,17 +93,18 @@ def codebooks(scores: Floats, distance: float = _DISTANCE) -> dict[int, Floats]:
 
 
 def _covering_means(rows: Floats, distance: float) -> Floats:
+    """The means (m, classes) of rows (n, classes) of one predicted class; see ``codebooks``."""
     means = rows.mean(axis=0, keepdims=True)
     while True:
-        means = _settled(rows, means)
+        means = _k_means(rows, means)
         nearest = _distances(rows, means).min(axis=1)
         if nearest.max() <= distance:
             return means
         means = np.vstack([means, rows[nearest.argmax()]])
 
 
-def _settled(rows: Floats, means: Floats) -> Floats:
-    """The means after k-means; those that no row is nearest to are left out."""
+def _k_means(rows: Floats, means: Floats) -> Floats:
+    """The means (m, classes) that k-means ends at from these; those that no row is nearest to are left out."""
     for _ in range(_ITERATIONS):
         nearest = _distances(rows, means).argmin(axis=1)
         moved = np.array([rows[nearest == place].mean(axis=0) for place in np.unique(nearest)])

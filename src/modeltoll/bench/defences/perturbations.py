@@ -11,7 +11,7 @@ from scipy.special import expit, logit
 if TYPE_CHECKING:
     from modeltoll.records import Floats
 
-__all__ = ["Misinformation", "ReverseSigmoid", "Rounding", "TopOne", "Unchanged"]
+__all__ = ["Misinformation", "ReverseSigmoid", "Rounding", "TopOne", "Unchanged", "one_hot"]
 
 _MIN_SCORE = 1e-7
 

@@ -50,8 +50,8 @@ class DefenceSpec:
         return (self.name,)
 
 
-def _threshold(baseline: Baseline) -> float:
-    """The highest score below which at most ``_MISINFORMED`` of the honest rows lie."""
+def _least_score(baseline: Baseline) -> float:
+    """The threshold of adaptive misinformation: the highest score below which at most ``_MISINFORMED`` of the honest rows lie."""
     return float(np.quantile(baseline.calibration.scores.max(axis=1), _MISINFORMED))
 
 
@@ -71,7 +71,7 @@ DEFENCES: Registry[DefenceSpec] = Registry(
         DefenceSpec("top-1", lambda _: TopOne()),
         DefenceSpec("rounding", lambda _: Rounding()),
         DefenceSpec("reverse sigmoid", lambda _: ReverseSigmoid()),
-        DefenceSpec("misinformation", lambda baseline: Misinformation(_threshold(baseline))),
+        DefenceSpec("misinformation", lambda baseline: Misinformation(_least_score(baseline))),
         DefenceSpec("ModelGuard-W", lambda _: LeastLikely()),
         DefenceSpec("ModelGuard-S", lambda baseline: Quantised(codebooks(baseline.calibration.scores))),
         DefenceSpec("MisGUIDE", _misguiding),

@@ -15,9 +15,9 @@ from modeltoll.bench.table_rows import MARK, failed_checks
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["Results", "SeedAggregate"]
+__all__ = ["OLD_PATE_COST", "Results", "SeedAggregate"]
 
-_OLD_PATE_COST = "pate-eps"
+OLD_PATE_COST = "pate-eps"  # the measure of recorded results under the PATE cost of small teachers
 _SHARED_MEMBERS = (
     "suite",
     "dataset",
@@ -121,7 +121,7 @@ def _without_superseded(documents: Sequence[Mapping[str, Any]]) -> Iterator[Mapp
 
     present = {experiment(document) for document in documents if document.get("measure") == PATE_COST}
     for document in documents:
-        if document.get("measure") != _OLD_PATE_COST or experiment(document) not in present:
+        if document.get("measure") != OLD_PATE_COST or experiment(document) not in present:
             yield document
 
 

@@ -9,6 +9,8 @@ from modeltoll.bench.evasions.fillers import FILLERS
 from modeltoll.bench.evasions.registry import EVASIONS, NO_EVASION
 from modeltoll.bench.experiment import HONEST
 from modeltoll.bench.honest.workload import WORKLOADS
+from modeltoll.bench.leak_measures import ENTROPY, PATE_COST
+from modeltoll.bench.report.aggregate import OLD_PATE_COST
 from modeltoll.bench.report.model import Curve, Panel, ReportChart, Section, Table
 from modeltoll.bench.suite_frame import published_measure
 from modeltoll.bench.toll_schemes import CONFORMAL, NO_TOLL, PUBLISHED
@@ -29,7 +31,7 @@ __all__ = [
     "plain_extractions",
 ]
 
-_LEAKS = ("pate-cost", "pate-eps", "entropy")
+_LEAKS = (PATE_COST, OLD_PATE_COST, ENTROPY)
 _TOLL_NAMES = {PUBLISHED: "published", CONFORMAL: "ours"}
 
 

@@ -17,7 +17,7 @@ from modeltoll.formatting import number, percent, times
 if TYPE_CHECKING:
     from modeltoll.bench.report.aggregate import Results, SeedAggregate
 
-__all__ = ["CLOSE", "distance", "table2_cells", "table3_cells"]
+__all__ = ["CLOSE", "distance", "distance_cell", "table2_cells", "table3_cells"]
 
 CLOSE = 0.1  # a cell that is farther from the paper's names what is known to differ
 _HEADINGS = ("data set", "attack", "settings", "number", "paper", "here", "distance", "what differs")
@@ -40,6 +40,12 @@ class _Cell:
 def distance(paper: float | None, here: float | None) -> float | None:
     """How much larger ours is than the paper's, as a share of the paper's; None where one is missing."""
     return here / paper - 1.0 if paper and here is not None else None
+
+
+def distance_cell(paper: float | None, here: float | None) -> str:
+    """The distance in whole percent with its sign; a dash where one is missing."""
+    off = distance(paper, here)
+    return NONE if off is None else f"{round(100.0 * off):+d} %"
 
 
 def _quality(paper: Table2Row | Table3Row, one: SeedAggregate, name: str) -> _Cell:
@@ -81,10 +87,8 @@ def _differences(cell: _Cell, paper: Table2Row | Table3Row, one: SeedAggregate) 
         scaled: Mapping[str, tuple[object, object]] = one["scaled"]
         yield from (f"{name} {used} in place of {asked}" for name, (asked, used) in scaled.items())
     elif one["dataset"] in _SMALL_TEACHERS:
-        network = (
-            "teachers smaller than ResNet-18" if one["measure"] == PATE_COST else "a victim smaller than ResNet-34"
-        )
-        yield network
+        has_pate = one["measure"] == PATE_COST
+        yield "teachers smaller than ResNet-18" if has_pate else "a victim smaller than ResNet-34"
 
 
 def _rows(paper: Table2Row | Table3Row, cells: list[_Cell], one: SeedAggregate) -> Iterator[tuple[str, ...]]:
@@ -93,8 +97,8 @@ def _rows(paper: Table2Row | Table3Row, cells: list[_Cell], one: SeedAggregate) 
         off = distance(cell.paper, cell.here)
         far = off is not None and abs(off) > CLOSE
         reason = "; ".join(_differences(cell, paper, one)) if far else ""
-        shown = NONE if off is None else f"{round(100.0 * off):+d} %"
-        yield (*head, cell.name, cell.form(cell.paper), cell.form(cell.here), shown, reason)
+        shown = (cell.form(cell.paper), cell.form(cell.here), distance_cell(cell.paper, cell.here))
+        yield (*head, cell.name, *shown, reason)
 
 
 def _published(results: Results, suite: str, measure: str) -> list[SeedAggregate]:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from modeltoll.bench.evasions.fillers import FILLERS
 from modeltoll.bench.evasions.registry import EVASIONS, NO_EVASION
 from modeltoll.bench.experiment import HONEST
+from modeltoll.bench.leak_measures import ENTROPY, PATE_COST, PKNN_COST
 from modeltoll.bench.paper import TABLE_2, TABLE_3
+from modeltoll.bench.report.aggregate import OLD_PATE_COST
 from modeltoll.bench.report.cells import ratio_cell
 from modeltoll.bench.report.model import Section, Table
 from modeltoll.bench.report.thieves import gained_points
@@ -29,12 +31,8 @@ __all__ = [
     "table3",
 ]
 
-_COSTS = (
-    "pate-cost",
-    "pate-eps",
-    "pknn-eps",
-    "entropy",
-)  # the first one that a result has is its cost; pate-eps: of older results
+_PATE_COSTS = (PATE_COST, OLD_PATE_COST)
+_COSTS = (*_PATE_COSTS, PKNN_COST, ENTROPY)  # the first one that a result has is its cost
 _CURVES = ("accounts", "anonymous", "organisation", "joining", *FILLERS)
 
 
@@ -53,7 +51,7 @@ def _experiment_key(one: SeedAggregate) -> tuple[str, ...]:
 def _format_cost(one: SeedAggregate) -> str:
     """The summed cost, with its measure's name if that is not the paper's."""
     measure = next(name for name in _COSTS if name in one["leak"])
-    return f"{number(one.mean('leak', measure))} {'' if measure in _COSTS[:2] else measure}".strip()
+    return f"{number(one.mean('leak', measure))} {'' if measure in _PATE_COSTS else measure}".strip()
 
 
 def table2(results: Results) -> Section | None:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from modeltoll.bench.students.networks import NetworkClone, soft_cross_entropy, torch_generator
+from modeltoll.bench.students.networks import NetworkClone, soft_cross_entropy, torch_generator, update_average
 from modeltoll.bench.victims.registry import as_tensor
 from modeltoll.bench.victims.training import augment, precision
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from modeltoll.bench.students.student import MixMatchSchedule
     from modeltoll.records import Floats
 
-__all__ = ["train_mixmatch", "update_average"]
+__all__ = ["train_mixmatch"]
 
 
 def train_mixmatch(
@@ -83,15 +83,6 @@ def _mix(images: Tensor, targets: Tensor, share: float, torch_rng: torch.Generat
     share = max(share, 1.0 - share)
     order = torch.randperm(len(images), generator=torch_rng).to(images.device)
     return share * images + (1.0 - share) * images[order], share * targets + (1.0 - share) * targets[order]
-
-
-def update_average(average: NetworkClone, student: NetworkClone, decay: float) -> None:
-    """Update the running average of the student's weights, which keeps the share ``decay`` of itself."""
-    with torch.no_grad():
-        for mean, weight in zip(average.network.parameters(), student.network.parameters(), strict=True):
-            mean.lerp_(weight, 1.0 - decay)
-        for mean, value in zip(average.network.buffers(), student.network.buffers(), strict=True):
-            mean.copy_(value)
 
 
 def _decay_weights(student: NetworkClone, schedule: MixMatchSchedule) -> None:

@@ -25,6 +25,7 @@ __all__ = [
     "new_network",
     "soft_cross_entropy",
     "torch_generator",
+    "update_average",
 ]
 
 ARCHITECTURES: dict[str, Callable[[int], Network]] = {
@@ -117,6 +118,15 @@ class NetworkClone:
 
     def _tensor(self, images: Floats) -> Tensor:
         return as_tensor(images).to(self.device, memory_format=torch.channels_last)
+
+
+def update_average(average: NetworkClone, student: NetworkClone, decay: float) -> None:
+    """Update the running average of the student's weights, which keeps the share ``decay`` of itself."""
+    with torch.no_grad():
+        for mean, weight in zip(average.network.parameters(), student.network.parameters(), strict=True):
+            mean.lerp_(weight, 1.0 - decay)
+        for mean, value in zip(average.network.buffers(), student.network.buffers(), strict=True):
+            mean.copy_(value)
 
 
 @dataclass(frozen=True, slots=True)

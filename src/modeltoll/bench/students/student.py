@@ -64,9 +64,9 @@ class FreeMatchSchedule:
 
     Each of ``epochs * steps`` steps uses ``batch`` labelled images and ``ratio`` times as many unlabelled ones, in a weak
     and a strong view. ``threshold_decay`` is that of the running means of which the threshold is made, which is at least
-    ``threshold``, that of Sohn et al. 2020, *FixMatch*. The clone is the
-    running average of the weights with decay ``average``. Weak views are shifted by up to ``shift`` pixels; colour images
-    are also mirrored. ``half``: as in ``TrainingSchedule``.
+    ``threshold``, that of Sohn et al. 2020, *FixMatch*. The clone is the running average of the weights with decay
+    ``average``. Weak views are shifted by up to ``shift`` pixels; colour images are also mirrored. ``half``: as in
+    ``TrainingSchedule``.
     """
 
     epochs: int = 128

@@ -269,8 +269,7 @@ def classification_evidence(parsed: ParsedRequest, rows: object, service: Servic
     Raises:
         AnswerError: they are not.
     """
-    table = score_table(rows, len(parsed.fingerprints))
-    scores = classification_scores(table, service)
+    scores = classification_scores(score_table(rows, len(parsed.fingerprints)), service)
     return Evidence(parsed.fingerprints, scores=scores, inputs=parsed.inputs, scores_checked=not service.partial)
 
 

@@ -44,9 +44,8 @@ class _IndexedHeaders(Headers):
     def getlist(self, key: str) -> list[str]:
         return self._values.get(key.lower(), [])
 
-    def get(
-        self, key: str, default: Any = None
-    ) -> Any:  # that of a mapping raises an error for each header that is missing
+    def get(self, key: str, default: Any = None) -> Any:
+        # That of a mapping raises an error for each header that is missing.
         values = self._values.get(key.lower())
         return default if values is None else values[0]
 
