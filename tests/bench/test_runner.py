@@ -85,7 +85,7 @@ def test_experiments_share_an_extraction_unless_a_defence_changes_answers():
     thefts = {experiment.defence: extraction_of(experiment) for experiment in planned}
     assert thefts["PRADA"] == thefts["none"]
     assert thefts["top-1"].answers == "top-1"
-    assert len({extraction.answers for extraction in thefts.values()}) == 5
+    assert len({extraction.answers for extraction in thefts.values()}) == 8
     assert extraction_of(plan_experiments("honest", SuiteOptions())[0]) is None
 
 
@@ -172,11 +172,11 @@ def test_an_extraction_runs_once_for_all_its_experiments(run):
     planned = plan_experiments("quick", replace(OPTIONS, attacks=("standard",), queries=70))
     for job in pending_jobs(planned, run.results):
         run_job(job, counted)
-    assert len(calls) == 6  # without a defence, with darkened images, and once for each defence that changes answers
+    assert len(calls) == 9  # without a defence, with darkened images, and once for each defence that changes answers
     for path in run.results.rglob("*.json"):
         path.unlink()
     assert all(not job_result.failed for job_result in run_all(pending_jobs(planned, run.results), counted, 1))
-    assert len(calls) == 6
+    assert len(calls) == 9
 
 
 def test_an_interrupted_extraction_leaves_no_partial_file(run):
