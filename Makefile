@@ -7,9 +7,10 @@ READY  := $(VENV)/.ready
 TORCH  := $(VENV)/.torch
 DOCS   := $(VENV)/.docs
 DEMO   ?=
-# Processes that run the tests, a file of tests at a time each.
-WORKERS ?= 2
-PYTEST  = -m pytest -n $(WORKERS) --dist loadfile
+# Processes that run the tests, a file of tests at a time each: one more than the cores of a small machine, for many tests wait.
+# In the order of the folders, which ends with quick files; else the few long tests of some files come last, on one process.
+WORKERS ?= 3
+PYTEST  = -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 # What ships, by itself: the wheel with all that a gateway may need, and nothing of its development.
 SHIPPED := build/shipped
 EPOCH   ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
