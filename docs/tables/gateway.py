@@ -7,7 +7,15 @@ from typing import Any
 
 from tables.form import read, table
 
-__all__ = ["early_measurement", "gate", "gate_beside_altcha", "gate_for_chats", "gate_over_grpc", "steps"]
+__all__ = [
+    "early_measurement",
+    "gate",
+    "gate_beside_altcha",
+    "gate_for_chats",
+    "gate_instructions",
+    "gate_over_grpc",
+    "steps",
+]
 
 
 _NOT_MEASURED = "This part was not in the recorded run.\n"
@@ -44,6 +52,13 @@ def gate_for_chats() -> str:
 def gate_beside_altcha() -> str:
     """A challenge of ALTCHA before each row, in front of the pass-through."""
     return _part("altcha", _CHALLENGES)
+
+
+def gate_instructions() -> str:
+    """Instructions of a request in the application, by case."""
+    result = read("benchmarks/gate_instructions")
+    rows = [[name, f"{count / 1e6:.2f}"] for name, count in result["instructions"].items()]
+    return table(["request", "million instructions"], rows) + f"\n`{result['command']}`, Python {result['python']}\n"
 
 
 def _part(service: str, names: Mapping[str, str]) -> str:
