@@ -205,7 +205,7 @@ def test_it_is_refilled_within_the_context_and_no_thread_stays(evaluations):
             assert full.wait(20)
             full.clear()
             pool.take(256, 2)
-    assert threading.active_count() == before
+    assert threading.active_count() <= before  # threads of earlier tests may end meanwhile
     assert len(evaluations) >= 7  # three, and two for each pair that was taken and noticed
 
 

@@ -40,7 +40,7 @@ ENDLESS = {
 
 
 def threads():
-    """How many there are; ``threading`` does not list those of the solver."""
+    """How many there are; ``threading`` does not list those of the solver. Those of earlier tests may end meanwhile."""
     return len(sys._current_frames())
 
 
@@ -128,7 +128,7 @@ def test_cancelling_stops_the_work_and_leaves_nothing_behind(puzzle, cores, help
     with pytest.raises(SolveStopped, match="cancelled"):
         solve(ENDLESS[puzzle], SolveControl(cores=cores, cancelled=after(3)))
     assert helpers.all_ended
-    assert soon(lambda: threads() == before)
+    assert soon(lambda: threads() <= before)
 
 
 class Searching:
@@ -141,14 +141,20 @@ class Searching:
 @pytest.mark.parametrize("cores", [1, 2])
 def test_cancelling_does_not_wait_for_a_long_evaluation(cores, monkeypatch):
     """One of 256 MiB takes longer than a cancelled caller waits: it ends later, and its thread with it."""
-    ended = threading.Event()
-    monkeypatch.setattr(searchers, "argon2id", lambda *_, **__: Searching(lambda *_: ended.wait(60) and None))
+    ended, evaluating = threading.Event(), []
+
+    def evaluate(*_):
+        evaluating.append(None)
+        ended.wait(60)
+        evaluating.pop()
+
+    monkeypatch.setattr(searchers, "argon2id", lambda *_, **__: Searching(evaluate))
     before = threads()
     with pytest.raises(SolveStopped, match="cancelled"):
         solve(replace(ENDLESS["argon2id"], memory_kib=262144), SolveControl(cores=cores, cancelled=after(2)))
-    assert threads() == before + cores
+    assert len(evaluating) == cores
     ended.set()
-    assert soon(lambda: threads() == before)
+    assert soon(lambda: threads() <= before)
 
 
 @pytest.mark.parametrize("name", [kernel.name for kernel in kernels()])
@@ -173,7 +179,7 @@ def test_an_interrupt_passes_through_and_leaves_nothing_behind(puzzle, cores, he
     with pytest.raises(KeyboardInterrupt):
         solve(ENDLESS[puzzle], SolveControl(cores=cores, progress=interrupt))
     assert helpers.all_ended
-    assert soon(lambda: threads() == before)
+    assert soon(lambda: threads() <= before)
 
 
 # An interrupt within Popen leaves its pipes to the garbage collector, whose warning is about those.
@@ -198,7 +204,7 @@ def test_whenever_an_interrupt_comes_no_thread_goes_on(puzzle):
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, handler)
-    assert soon(lambda: threads() == before)
+    assert soon(lambda: threads() <= before)
 
 
 def test_a_lack_of_threads_stops_the_work(monkeypatch):
@@ -215,7 +221,7 @@ def test_a_lack_of_threads_stops_the_work(monkeypatch):
     monkeypatch.setattr(solving, "start_new_thread", start)
     with pytest.raises(SolveStopped, match="thread"):
         solve(ENDLESS["argon2id"], SolveControl(cores=2))
-    assert soon(lambda: threads() == before)
+    assert soon(lambda: threads() <= before)
 
 
 def test_a_deadline_that_has_passed_stops_before_any_work(monkeypatch):
