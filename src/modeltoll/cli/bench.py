@@ -5,10 +5,10 @@ from __future__ import annotations
 import shlex
 import signal
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 from rich.markup import escape
@@ -30,10 +30,13 @@ from modeltoll.errors import ModeltollError, SettingsError
 
 if TYPE_CHECKING:
     from modeltoll.bench.experiment import Experiment
+    from modeltoll.bench.prepared_target import PreparedTarget, Workspace
     from modeltoll.bench.runner import Job, JobResult, RunSettings
     from modeltoll.records import Progress
 
 __all__ = ["commands"]
+
+_Times = TypeVar("_Times")
 
 commands = typer.Typer()
 bench_commands = typer.Typer(
@@ -107,14 +110,9 @@ def times(
         from modeltoll.bench.prepared_target import Workspace  # noqa: PLC0415
         from modeltoll.bench.row_times import measure_times, write_times  # noqa: PLC0415
         from modeltoll.bench.targets import TARGETS  # noqa: PLC0415
-    _check_names(names, TARGETS)
-    _check_file(path)
-    found = {}
-    for name in dict.fromkeys(names):
-        with stage(f"Preparing {name}") as progress:
-            prepared = TARGETS[name].prepare(Workspace(data_dir, cache), progress)
-        with stage(f"Timing {name}"):
-            found[name] = measure_times(TARGETS[name], prepared, repeats)
+    found = _time_each(
+        names, path, Workspace(data_dir, cache), lambda name, prepared: measure_times(TARGETS[name], prepared, repeats)
+    )
     write_times(path, found, asdict(result_origin(_command())))
     for name, each in found.items():
         ms = ", ".join(f"{measure} {1e3 * seconds:.3f}" for measure, seconds in each.measures.items())
@@ -138,15 +136,9 @@ def estimators(
         from modeltoll.bench.experiment import result_origin  # noqa: PLC0415
         from modeltoll.bench.prepared_target import Workspace  # noqa: PLC0415
         from modeltoll.bench.row_times import measure_estimators  # noqa: PLC0415
-        from modeltoll.bench.targets import TARGETS  # noqa: PLC0415
-    _check_names(names, TARGETS)
-    _check_file(path)
-    found = {}
-    for name in dict.fromkeys(names):
-        with stage(f"Preparing {name}") as progress:
-            prepared = TARGETS[name].prepare(Workspace(data_dir, cache), progress)
-        with stage(f"Timing {name}"):
-            found[name] = measure_estimators(prepared, repeats)
+    found = _time_each(
+        names, path, Workspace(data_dir, cache), lambda _, prepared: measure_estimators(prepared, repeats)
+    )
     write_document(path, {**asdict(result_origin(_command())), "repeats": repeats, "targets": found})
     for name, seconds in found.items():
         shown = ", ".join(f"{each} {value:.4f}" for each, value in seconds.items())
@@ -154,20 +146,31 @@ def estimators(
     note.print(f"written: {path}", soft_wrap=True)
 
 
-def _check_names(names: Sequence[str], known: Collection[str]) -> None:
-    """Raises SettingsError where one of the names is no data set."""
-    if unknown := [name for name in names if name not in known]:
-        raise SettingsError([f"there is no data set {', '.join(unknown)}; there are: {', '.join(known)}"])
+def _time_each(
+    names: Sequence[str], path: Path, workspace: Workspace, measure: Callable[[str, PreparedTarget], _Times]
+) -> dict[str, _Times]:
+    """What ``measure`` gives for each data set once it is prepared; ``path``: the file that the times will be written to.
 
+    Raises:
+        SettingsError: a name is no data set, or the file cannot be written; nothing was prepared.
+    """
+    from modeltoll.bench.targets import TARGETS  # noqa: PLC0415  an extra
 
-def _check_file(path: Path) -> None:
-    """Make the folder of a file to be written. Raises SettingsError where that fails, or where the path is a folder."""
+    if unknown := [name for name in names if name not in TARGETS]:
+        raise SettingsError([f"there is no data set {', '.join(unknown)}; there are: {', '.join(TARGETS)}"])
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SettingsError([f"--out: {path.parent}: {error.strerror}"]) from None
     if path.is_dir():
         raise SettingsError([f"--out: {path} is a folder; give a file"])
+    found = {}
+    for name in dict.fromkeys(names):
+        with stage(f"Preparing {name}") as progress:
+            prepared = TARGETS[name].prepare(workspace, progress)
+        with stage(f"Timing {name}"):
+            found[name] = measure(name, prepared)
+    return found
 
 
 def _run_jobs(jobs_left: Sequence[Job], run_settings: RunSettings, jobs: int, ray: str | None) -> int:

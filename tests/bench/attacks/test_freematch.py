@@ -20,17 +20,11 @@ from modeltoll.bench.students.strong_views import strong_view  # noqa: E402
 from modeltoll.bench.students.student import FREEMATCH_SCHEDULE  # noqa: E402
 from modeltoll.testing.attacks import CountingOracle, check_attack  # noqa: E402
 
+from .halves_victim import halves  # noqa: E402
+
 pytestmark = pytest.mark.torch
 
 SHORT = replace(FREEMATCH_SCHEDULE, epochs=2, steps=3, batch=8, ratio=1, average=0.9, threshold_decay=0.9)
-
-
-def halves(images):
-    """A victim: the probabilities of the first two classes are proportional to the brightness of the halves."""
-    up, down = (images[:, part].reshape(len(images), -1).mean(axis=1) for part in (slice(14), slice(14, None)))
-    scores = np.full((len(images), 10), 0.01)
-    scores[:, 0], scores[:, 1] = up, down
-    return scores / scores.sum(axis=1, keepdims=True)
 
 
 def resources(shape):

@@ -16,6 +16,8 @@ from modeltoll.bench.students.kernel import KernelCloneFactory
 from modeltoll.errors import SettingsError
 from modeltoll.testing.attacks import CountingOracle, check_attack
 
+from .halves_victim import halves
+
 SHORT_MIXMATCH = replace(MIXMATCH_SCHEDULE, epochs=2, steps=3, batch=8, average=0.9)
 SHORT_DATAFREE = replace(DATAFREE_PARAMS, batch=8, width=4, noise=8, student_rate=0.01)
 
@@ -53,14 +55,6 @@ def test_other_students_than_networks_are_refused(name, world):
     with pytest.raises(SettingsError, match="must be networks"):
         attack.run(oracle, world.resources, np.random.default_rng(0), lambda _: None)
     assert oracle.left == 30
-
-
-def halves(images):
-    """A victim: the probabilities of the first two classes are proportional to the brightness of the halves."""
-    up, down = (images[:, part].reshape(len(images), -1).mean(axis=1) for part in (slice(14), slice(14, None)))
-    scores = np.full((len(images), 10), 0.01)
-    scores[:, 0], scores[:, 1] = up, down
-    return scores / scores.sum(axis=1, keepdims=True)
 
 
 def resources(shape):

@@ -17,6 +17,8 @@ from modeltoll.bench.students.student import TrainingSchedule  # noqa: E402
 from modeltoll.bench.victims import training  # noqa: E402
 from modeltoll.testing.attacks import check_attack  # noqa: E402
 
+from .halves_victim import halves  # noqa: E402
+
 pytestmark = pytest.mark.torch
 
 SHORT = TrainingSchedule(epochs=2, batch=16, rate=0.05)
@@ -112,17 +114,10 @@ def shortened(settings):
     return replace(settings, rounds=shortened(settings.rounds))
 
 
-def upper_or_lower(images):
-    """A victim: the probabilities of the first two classes are proportional to the brightness of the halves."""
-    scores = np.full((len(images), 10), 0.01)
-    scores[:, 0], scores[:, 1] = images[:, :14].mean(axis=(1, 2)), images[:, 14:].mean(axis=(1, 2))
-    return scores / scores.sum(axis=1, keepdims=True)
-
-
 @pytest.mark.parametrize("name", ["copycat", "jacobian", "knockoff-adaptive", "knockoff-random"])
 def test_attacks_with_networks_pass_the_conformance_suite(name):
     own, _ = two_kinds(40, (28, 28))
     foreign = Images(np.random.default_rng(1).uniform(size=(60, 28, 28)), np.arange(60) % 3)
     spec = ATTACKS.built_in[name]
     attack = replace(spec, quick=shortened(spec.quick)).attack(NetworkCloneFactory("mnistnet"), quick=True)
-    check_attack(attack, upper_or_lower, AttackerResources(10, own, foreign), 40, labels_only=spec.labels_only)
+    check_attack(attack, halves, AttackerResources(10, own, foreign), 40, labels_only=spec.labels_only)
