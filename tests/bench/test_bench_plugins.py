@@ -13,7 +13,7 @@ from modeltoll.bench.defences.modelguard import LeastLikely, Quantised, codebook
 from modeltoll.bench.defences.perturbations import Misinformation, ReverseSigmoid, Rounding, TopOne
 from modeltoll.bench.defences.prada import Prada
 from modeltoll.bench.defences.registry import DEFENCES, make_defence, make_detector
-from modeltoll.bench.evasions.evasion import Cover
+from modeltoll.bench.evasions.evasion import EASY, JITTERED, Cover
 from modeltoll.bench.evasions.registry import EVASIONS, NO_EVASION
 from modeltoll.bench.honest.distribution_shifts import KINDS, ORDINARY, jittered
 from modeltoll.simulation.traffic import Rows
@@ -23,8 +23,7 @@ RNG = np.random.default_rng(0)
 STOLEN = Rows(RNG.lognormal(1.0, 1.0, (40, 2)), np.arange(40) % 7)
 COVER = Cover(
     Rows(RNG.lognormal(size=(60, 2)), np.arange(60) % 5),
-    Rows(RNG.random((30, 2))),
-    Rows(np.zeros((1, 2))),
+    {JITTERED: Rows(RNG.random((30, 2))), EASY: Rows(np.zeros((1, 2)))},
     0.01,
     lambda rows: rows.leaks.sum(axis=1),
     False,

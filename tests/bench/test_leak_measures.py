@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from modeltoll.bench.leak_measures import Teachers, measure_all, pknn_settings, standard_measures
+from modeltoll.bench.leak_measures import Teachers, measure_all, pknn_settings, vote_measures
 from modeltoll.leak.pate import EPS_SUM, VoteReadout
 from modeltoll.leak.pknn import PknnMeasure, log_scores
 from modeltoll.leak.rdp import gnmax_rdp
@@ -60,10 +60,9 @@ def test_the_privacy_loss_of_a_vote_follows_from_its_agreement(prepared):
 
 
 def test_teachers_have_the_noise_and_the_delta_of_their_data_set(prepared):
-    private = prepared.data_split.private
     votes = np.tile([[40, 10, *[0] * 8], [50, 0, *[0] * 8]], (3, 1))
     teachers = Teachers(lambda inputs: votes[: len(inputs)], 50, 2.0, 1e-6)
-    measures = standard_measures(prepared.victim, private, prepared.leak_measures["novelty"], teachers)
+    measures = vote_measures(teachers)
     found = measures["pate-cost"].measure(evidence_of(prepared, 6))
     assert np.array_equal(found, VoteReadout(2.0, EPS_SUM, delta=1e-6).leak(votes))
     assert measures["pate"].measure(evidence_of(prepared, 2)).shape == (2,)

@@ -6,9 +6,11 @@ import pytest
 
 from modeltoll.bench.paper import TABLE_2, TABLE_3, TABLE_5
 from modeltoll.bench.report.aggregate import Results
+from modeltoll.bench.report.curves import accuracy_against_leak, leak_against_queries
 from modeltoll.bench.report.paper_figures import entropyrev, inout, published_time
 from modeltoll.bench.report.paper_tables import distance, table2_cells, table3_cells
-from modeltoll.bench.toll_schemes import PUBLISHED
+from modeltoll.bench.report.tables import table2
+from modeltoll.bench.toll_schemes import CONFORMAL, DEFAULT_MEASURES, PUBLISHED
 
 from .test_report_of_kinds import columns, document
 
@@ -87,6 +89,19 @@ def test_figures_of_single_attacks_need_the_attack_they_are_about():
     time = published_time(Results(attacks))
     assert time.chart.panels[0].curves[0].points == ((150.0, 25.0), (300.0, 50.0))
     assert time.chart.panels[0].curves[1].dashed
+
+
+def test_the_cost_of_queries_under_our_toll_is_that_of_the_same_queries_under_the_published_one():
+    """A result has the leak of votes only where its toll prices them."""
+    ours = {"tariff": CONFORMAL, "measure": DEFAULT_MEASURES, "agreement": None, "leak": {"entropy": 4.0}}
+    course = [point | {"leak": {"entropy": 8.0}} for point in COURSE]
+    alone, other = (published(attack) | ours | {"course": course} for attack in ("jacobian", "copycat"))
+    results = Results([published(), other, alone])
+    assert {row["attack"]: row["cost"] for row in columns(table2(results))} == {"jacobian": "4 entropy", "copycat": "1"}
+    for section in (leak_against_queries, accuracy_against_leak):
+        curves = {curve.label: curve.points for curve in section(results).chart.panels[0].curves}
+        assert 50.0 in {number for point in curves["copycat"] for number in point}
+        assert 8.0 in {number for point in curves["jacobian"] for number in point}
 
 
 def test_a_result_on_the_pate_cost_of_before_is_shown_only_until_there_is_the_present_one():

@@ -119,8 +119,13 @@ def test_a_published_target_trains_what_it_needs_once(tmp_path, monkeypatch):
     novelties = {"novelty", "novelty:clean"}
     assert set(prepared.leak_measures) == {
         *("entropy", "gap", "logit-gap", *novelties),
-        *("pknn", "pknn-eps", "pknn-agreement", "pate", "pate-cost"),
+        *("pknn", "pknn-eps", "pknn-agreement"),
     }
+    assert not list((tmp_path / "cache").glob("teachers*"))
+    steps.clear()
+    assert set(prepared.vote_measures(lambda done, _most: steps.append(done))) == {"pate", "pate-cost"}
+    assert steps
+    prepared.vote_measures(lambda _done, _most: pytest.fail("they were trained before"))
     assert [
         len(prepared.data_split.calibration.x),
         len(prepared.data_split.honest.x),

@@ -39,11 +39,11 @@ class DamagedFile(ModeltollError):
 
 
 def pack_images(images: Floats) -> NDArray[Any]:
-    """Images of 0..1 as uint8 if that is lossless, else as float16."""
+    """Images of 0..1 as uint8 if that is lossless, else as float32, which networks read."""
     levels = np.round(images * _LEVELS)
     if np.array_equal(levels / _LEVELS, images):
         return levels.astype(np.uint8)
-    return images.astype(np.float16)
+    return images.astype(np.float32)
 
 
 def unpack_images(values: NDArray[Any]) -> Floats:

@@ -7,14 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from modeltoll.bench import datasets
 from modeltoll.bench.artifact_files import pack_images, read_arrays, unpack_images, write_arrays
-from modeltoll.bench.honest.distribution_shifts import KINDS, ORDINARY, jittered
-from modeltoll.bench.leak_measures import UNPRICED, measure_all
+from modeltoll.bench.baseline_images import CALIBRATION, DECLARED, FILLER, KIND, STRANGER, baseline_images
+from modeltoll.bench.evasions.evasion import EASY, JITTERED
+from modeltoll.bench.honest.distribution_shifts import ORDINARY
+from modeltoll.bench.leak_measures import UNPRICED, VOTE_MEASURES, measure_all
 from modeltoll.bench.row_times import RowTimes, measure_times, read_times
-from modeltoll.leak.corruptions import Corruption, apply, parse_kinds
 from modeltoll.records import Leaks
 from modeltoll.simulation.traffic import Rows
 
@@ -26,12 +25,9 @@ if TYPE_CHECKING:
     from modeltoll.bench.targets import Target
     from modeltoll.records import Floats, Integers
 
-__all__ = ["Baseline", "BaselineSample", "baseline_file", "changed_images", "measure_baseline"]
+__all__ = ["Baseline", "BaselineSample", "baseline_file", "measure_baseline"]
 
 _FORMAT = 4  # of the files in the cache
-_SEED = 7
-_JITTERED = 1000
-_CALIBRATION, _DECLARED, _STRANGERS, _JITTER, _EASY = "calibration", "declared", "strangers", "jittered", "easy"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,11 +59,12 @@ class BaselineSample:
 class Baseline:
     """The measurements that all experiments on one target share.
 
+    ``measures`` are those of the target that no teachers vote on; ``baseline_votes.with_votes`` adds those that read votes.
     ``kinds`` are honest rows of each kind that an honest caller may send. Tariffs are calibrated on ``calibration``, on
     ``declared``, the same rows under the kinds that the operator declares, and on ``strangers``, by family rows of foreign
-    images that no attacker has. ``jittered`` and ``easy`` are fillers. ``images`` are those of the ordinary honest rows.
-    ``times`` are those of a row, as measured when the baseline was made, or published with the target. ``private``: the
-    number of the victim's private rows.
+    images that no attacker has. ``fillers``: see ``evasions.evasion.Cover``. ``images`` are those of the ordinary honest
+    rows. ``times`` are those of a row, as measured when the baseline was made, or published with the target. ``private``:
+    the number of the victim's private rows.
     """
 
     victim: str
@@ -76,8 +73,7 @@ class Baseline:
     calibration: BaselineSample
     declared: Mapping[str, Rows]
     strangers: Mapping[str, Rows]
-    jittered: Rows
-    easy: Rows
+    fillers: Mapping[str, Rows]
     images: Floats
     times: RowTimes
     private: int
@@ -119,60 +115,29 @@ def measure_baseline(
     return replace(baseline, times=replace(read, measures={**read.measures, **target.estimators}))
 
 
-def _sample(prepared: PreparedTarget, images: Floats, truth: Integers) -> BaselineSample:
-    scores = prepared.victim.scores(images)
-    return BaselineSample(measure_all(prepared.leak_measures, scores, images), scores, truth)
-
-
-def changed_images(images: Floats, change: Corruption, rng: np.random.Generator) -> Floats:
-    """Images (n, height, width) or (n, height, width, 3) of 0..1 under a corruption."""
-    sides = images.shape[1:]
-    shape = (sides[0], sides[1], sides[2] if len(sides) == 3 else 1)
-    return apply(change, images.reshape(len(images), -1), shape, rng, (0.0, 1.0)).reshape(images.shape)
-
-
-def _honest_kinds(prepared: PreparedTarget, rng: np.random.Generator) -> dict[str, BaselineSample]:
-    """Honest rows of each kind: the target's own kinds beside the ordinary rows, or else the ordinary rows changed."""
-    honest = prepared.data_split.honest
-    if prepared.callers is not None:
-        own = {name: caller.kept_back() for name, caller in prepared.callers.items()}
-        return {name: _sample(prepared, rows.x, rows.y) for name, rows in {ORDINARY: honest, **own}.items()}
-    shifted = {name: kind(honest, rng) for name, kind in KINDS.items()}
-    return {name: _sample(prepared, images.x, images.y) for name, images in shifted.items() if images is not None}
-
-
-def _declared(prepared: PreparedTarget, kinds: str, rng: np.random.Generator) -> dict[str, Rows]:
-    """The rows of declared callers that the operator logged, or the calibration's rows under each declared kind."""
-    if prepared.callers is not None:
-        logs = {name: caller.logged for name, caller in prepared.callers.items() if caller.logged is not None}
-        return {name: _rows(prepared, logged()) for name, logged in logs.items()}
-    calibration: Images = prepared.data_split.calibration
-    return {
-        kind.name: _sample(prepared, changed_images(calibration.x, kind, rng), calibration.y).rows
-        for kind in parse_kinds(kinds)
-    }
-
-
-def _rows(prepared: PreparedTarget, images: Floats) -> Rows:
-    return _sample(prepared, images, np.zeros(len(images), np.int64)).rows
+def _sample(prepared: PreparedTarget, images: Images) -> BaselineSample:
+    scores = prepared.victim.scores(images.x)
+    return BaselineSample(measure_all(prepared.leak_measures, scores, images.x), scores, images.y)
 
 
 def _measure(target: Target, prepared: PreparedTarget) -> Baseline:
-    honest, rng = prepared.data_split.honest, np.random.default_rng(_SEED)
-    kinds = _honest_kinds(prepared, rng)
-    ordinary = kinds[ORDINARY]
-    easy = honest.x[ordinary.scores.max(axis=1).argmax()]
-    copies = jittered(easy, _JITTERED, target.levels, rng)
+    samples = {name: _sample(prepared, images) for name, images in baseline_images(target, prepared)}
+
+    def named(sort: str) -> dict[str, BaselineSample]:
+        return {name: sample for (of, name), sample in samples.items() if of == sort}
+
+    def rows(sort: str) -> dict[str, Rows]:
+        return {name: sample.rows for name, sample in named(sort).items()}
+
     return Baseline(
         victim=prepared.victim.identity,
         measures=tuple(prepared.leak_measures),
-        kinds=kinds,
-        calibration=_sample(prepared, prepared.data_split.calibration.x, prepared.data_split.calibration.y),
-        declared=_declared(prepared, target.kinds, rng),
-        strangers={name: _rows(prepared, images) for name, images in prepared.strangers().items()},
-        jittered=_rows(prepared, copies),
-        easy=_rows(prepared, easy[None]),
-        images=honest.x,
+        kinds=named(KIND),
+        calibration=samples[CALIBRATION, ""],
+        declared=rows(DECLARED),
+        strangers=rows(STRANGER),
+        fillers=rows(FILLER),
+        images=prepared.data_split.honest.x,
         times=measure_times(target, prepared),
         private=len(prepared.data_split.private.x),
     )
@@ -180,12 +145,11 @@ def _measure(target: Target, prepared: PreparedTarget) -> Baseline:
 
 def _write(path: Path, baseline: Baseline) -> None:
     arrays: dict[str, NDArray[Any]] = {"images": pack_images(baseline.images)}
-    for name, sample in {**baseline.kinds, _CALIBRATION: baseline.calibration}.items():
+    for name, sample in {**baseline.kinds, CALIBRATION: baseline.calibration}.items():
         arrays |= {f"{name}/leaks": sample.leaks, f"{name}/scores": sample.scores, f"{name}/truth": sample.truth}
-    groups = {_DECLARED: baseline.declared, _STRANGERS: baseline.strangers}
-    single = {_JITTER: baseline.jittered, _EASY: baseline.easy}
+    groups = {DECLARED: baseline.declared, STRANGER: baseline.strangers}
     for name, rows in (
-        *single.items(),
+        *baseline.fillers.items(),
         *((f"{group}/{name}", one) for group in groups for name, one in groups[group].items()),
     ):
         assert rows.classes is not None  # those of a victim's scores
@@ -194,8 +158,8 @@ def _write(path: Path, baseline: Baseline) -> None:
         "victim": baseline.victim,
         "measures": baseline.measures,
         "kinds": list(baseline.kinds),
-        _DECLARED: list(baseline.declared),
-        _STRANGERS: list(baseline.strangers),
+        DECLARED: list(baseline.declared),
+        STRANGER: list(baseline.strangers),
         "undefended": baseline.times.undefended,
         "batched": baseline.times.batched,
         "measure_seconds": dict(baseline.times.measures),
@@ -206,22 +170,27 @@ def _write(path: Path, baseline: Baseline) -> None:
 
 def _read(path: Path) -> Baseline:
     arrays, note = read_arrays(path)
+    # Files of before hold the leaks of votes, too, of all rows.
+    kept = [place for place, name in enumerate(note["measures"]) if name not in VOTE_MEASURES]
+
+    def leaks(name: str) -> Floats:
+        found: Floats = arrays[f"{name}/leaks"][:, kept]
+        return found
 
     def sample(name: str) -> BaselineSample:
-        return BaselineSample(*(arrays[f"{name}/{part}"] for part in ("leaks", "scores", "truth")))
+        return BaselineSample(leaks(name), *(arrays[f"{name}/{part}"] for part in ("scores", "truth")))
 
     def rows(name: str) -> Rows:
-        return Rows(arrays[f"{name}/leaks"], arrays[f"{name}/classes"])
+        return Rows(leaks(name), arrays[f"{name}/classes"])
 
     return Baseline(
         victim=note["victim"],
-        measures=tuple(note["measures"]),
+        measures=tuple(note["measures"][place] for place in kept),
         kinds={name: sample(name) for name in note["kinds"]},
-        calibration=sample(_CALIBRATION),
-        declared={name: rows(f"{_DECLARED}/{name}") for name in note[_DECLARED]},
-        strangers={name: rows(f"{_STRANGERS}/{name}") for name in note[_STRANGERS]},
-        jittered=rows(_JITTER),
-        easy=rows(_EASY),
+        calibration=sample(CALIBRATION),
+        declared={name: rows(f"{DECLARED}/{name}") for name in note[DECLARED]},
+        strangers={name: rows(f"{STRANGER}/{name}") for name in note[STRANGER]},
+        fillers={name: rows(name) for name in (JITTERED, EASY)},
         images=unpack_images(arrays["images"]),
         times=RowTimes(note["undefended"], note["batched"], note["measure_seconds"]),
         private=note["private"],

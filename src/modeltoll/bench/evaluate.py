@@ -16,6 +16,7 @@ from modeltoll.bench.evasions.registry import EVASIONS, NO_EVASION
 from modeltoll.bench.experiment import CurvePoint, Experiment, Result, ResultOrigin
 from modeltoll.bench.hardware_costs import CPU_CORE, GPU, hardware_cost
 from modeltoll.bench.honest.workload import WORKLOADS, PaidWorkload, RequestPattern, pay_for
+from modeltoll.bench.lazy_mapping import LazyMapping
 from modeltoll.bench.leak_measures import PATE_COST, PKNN_COST
 from modeltoll.bench.paper_units import paper_units
 from modeltoll.bench.toll_schemes import PUBLISHED, TollOnTarget, build_toll
@@ -77,9 +78,7 @@ class ExperimentContext:
         def price(rows: Rows) -> Floats:
             return scheme.toll.charge(split_over_accounts(rows, len(rows)), _HONEST_CALLER, self.rng(2)).seconds
 
-        return Cover(
-            baseline.honest.rows, baseline.jittered, baseline.easy, baseline.times.undefended, price, scheme.replayable
-        )
+        return Cover(baseline.honest.rows, baseline.fillers, baseline.times.undefended, price, scheme.replayable)
 
 
 def _quantiles(waits: Floats) -> dict[str, float]:
@@ -208,7 +207,7 @@ def _paper(context: ExperimentContext, stolen: StolenData) -> dict[str, float | 
 
 def workload_rows(workload: Workload, baseline: Baseline, rng: np.random.Generator) -> Rows | None:
     """The workload's rows on this baseline; None where it has none of its kind or class."""
-    return workload.rows({name: sample.rows for name, sample in baseline.kinds.items()}, rng)
+    return workload.rows(LazyMapping(baseline.kinds, lambda name: baseline.kinds[name].rows), rng)
 
 
 def _charged(context: ExperimentContext, workload: Workload, rows: Rows) -> PaidWorkload:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from modeltoll.bench import datasets
 from modeltoll.bench.artifact_files import pack_images, read_arrays, read_note, unpack_images, write_arrays
 from modeltoll.bench.attacks.attack import AttackerResources
 from modeltoll.bench.identity import digest, first_file
+from modeltoll.bench.leak_measures import VOTE_MEASURES
 from modeltoll.bench.meter import CountedVictim, Meter
 from modeltoll.bench.shared_progress import no_progress
 from modeltoll.simulation.traffic import Rows
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from modeltoll.bench.attacks.attack import Clone
     from modeltoll.bench.meter import Perturbation
     from modeltoll.bench.prepared_target import PreparedTarget
+    from modeltoll.bench.vote_leaks import VoteLeaks
     from modeltoll.records import Floats, Integers, Progress
 
 __all__ = [
@@ -105,7 +107,7 @@ class StolenData:
     """The result of an extraction run.
 
     ``images`` (rows, ...) are the first queries, at most ``meter.IMAGES_KEPT``; ``labels`` (queries,) the victim's labels
-    of all queries; ``leaks`` (queries, measures). ``rows_scored`` counts the rows that the victim scored during the attack;
+    of all queries; ``leaks`` (queries, measures), by those of votes only if the meter measured them. ``rows_scored`` counts the rows that the victim scored during the attack;
     ``seconds`` is the attack's duration. ``curve`` holds the clone's quality, the last point that of the final clone;
     it is empty where no clone was trained.
     ``scaled``: see ``PreparedAttack``.
@@ -129,6 +131,21 @@ class StolenData:
     def rows(self) -> Rows:
         """The stolen rows as a simulation takes them."""
         return Rows(self.leaks, self.labels)
+
+    @property
+    def can_be_voted_on(self) -> bool:
+        """Whether it has the leaks of votes, or every image that they can be measured of."""
+        return len(self.images) == self.queries or set(VOTE_MEASURES) <= set(self.measures)
+
+    def measured_by(self, measures: tuple[str, ...], votes: VoteLeaks | None) -> StolenData:
+        """The same with the leaks by these measures in order; those of votes are taken from ``votes`` where it has none.
+
+        Raises as ``VoteLeaks.of``.
+        """
+        found = dict(zip(self.measures, self.leaks.T, strict=True))
+        if votes is not None and not set(VOTE_MEASURES) <= set(found):
+            found |= dict(zip(VOTE_MEASURES, votes.of(self.leaks, self.labels, lambda: self.images).T, strict=True))
+        return replace(self, measures=measures, leaks=np.stack([found[name] for name in measures], axis=1))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -217,23 +234,37 @@ def cached_seconds(extraction: ExtractionRun, cache: Path) -> float | None:
     return None if path is None else float(read_note(path)["seconds"])
 
 
-def load_cached(extraction: ExtractionRun, cache: Path, run: Callable[[], StolenData]) -> StolenData:
+def load_cached(
+    extraction: ExtractionRun, cache: Path, run: Callable[[], StolenData], *, voted: bool = False
+) -> StolenData:
     """The stolen data of an extraction: read from the cache, or made by ``run`` and cached.
+
+    ``voted``: data that cannot be voted on do not count as cached.
 
     Raises:
         DamagedFile: the file in the cache cannot be read.
     """
     path = extraction.find(cache)
-    if path is None:
-        path, stolen = extraction.file(cache), run()
-        note: dict[str, Any] = {
-            "measures": stolen.measures,
-            "curve": [asdict(quality) for quality in stolen.curve],
-            "scored": stolen.rows_scored,
-            "seconds": stolen.seconds,
-            "scaled": stolen.scaled,
-        }
-        write_arrays(path, {"images": pack_images(stolen.images), "labels": stolen.labels, "leaks": stolen.leaks}, note)
+    cached = None if path is None else _read(path)
+    if cached is not None and (cached.can_be_voted_on or not voted):
+        return cached
+    path = extraction.file(cache)
+    _write(path, run())
+    return _read(path)
+
+
+def _write(path: Path, stolen: StolenData) -> None:
+    note: dict[str, Any] = {
+        "measures": stolen.measures,
+        "curve": [asdict(quality) for quality in stolen.curve],
+        "scored": stolen.rows_scored,
+        "seconds": stolen.seconds,
+        "scaled": stolen.scaled,
+    }
+    write_arrays(path, {"images": pack_images(stolen.images), "labels": stolen.labels, "leaks": stolen.leaks}, note)
+
+
+def _read(path: Path) -> StolenData:
     arrays, note = read_arrays(path)
     return StolenData(
         measures=tuple(note["measures"]),

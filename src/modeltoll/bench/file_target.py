@@ -61,7 +61,7 @@ def _files_and_model(data: Path | None, cache: Path) -> _FilesAndModel:
     private = Images(values, victim.scores(values).argmax(axis=1))
     codes = Images(values * CODES, private.y)
     novelty = _NoveltyOfCodes(layered_novelty(f"files-{files.digest}", codes, cache, codes=True))
-    return _FilesAndModel(files, victim, private, standard_measures(victim, private, novelty, None))
+    return _FilesAndModel(files, victim, private, standard_measures(victim, private, novelty))
 
 
 def prepare_files(workspace: Workspace, progress: Progress) -> PreparedTarget:

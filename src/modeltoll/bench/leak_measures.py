@@ -39,15 +39,18 @@ __all__ = [
     "PKNN_AGREEMENT",
     "PKNN_COST",
     "UNPRICED",
+    "VOTE_MEASURES",
     "Measures",
     "Teachers",
     "measure_all",
     "pknn_settings",
     "standard_measures",
+    "vote_measures",
 ]
 
 ENTROPY, NOVELTY = "entropy", "novelty"
 PATE, PATE_COST, PKNN_COST = "pate", "pate-cost", "pknn-eps"  # the costs are the paper's epsilons of single queries
+VOTE_MEASURES = (PATE, PATE_COST)  # of the votes of teachers, which take long: measured where a toll prices them
 LOGIT_GAP, PKNN_AGREEMENT = "logit-gap", "pknn-agreement"
 UNPRICED = (LOGIT_GAP, PKNN_AGREEMENT)  # recorded for the paper's tables; no toll prices them
 _BATCH = 500
@@ -149,28 +152,24 @@ def _pknn_measures(points: Floats, labels: Integers) -> list[LeakMeasure]:
     return [*measures, _Agreement(PKNN_AGREEMENT, votes, sigma)]
 
 
-def _pate_measures(teachers: Teachers) -> list[LeakMeasure]:
-    """The Rényi divergence of the teachers' vote at one order, and its epsilon."""
+def vote_measures(teachers: Teachers) -> dict[str, LeakMeasure]:
+    """``VOTE_MEASURES`` by name: the Rényi divergence of the teachers' vote at one order, and its epsilon."""
     votes = _CachedVotes(PateMeasure(teachers.votes, teachers.count).votes_of)
     readouts = (
         (PATE, VoteReadout(teachers.sigma)),
         (PATE_COST, VoteReadout(teachers.sigma, EPS_SUM, delta=teachers.delta)),
     )
-    return [_ReadoutMeasure(name, votes, readout, True) for name, readout in readouts]
+    return {name: _ReadoutMeasure(name, votes, readout, True) for name, readout in readouts}
 
 
-def standard_measures(
-    victim: Victim, private: Images, novelty: LeakMeasure | None, teachers: Teachers | None
-) -> dict[str, LeakMeasure]:
-    """Entropy, both gaps, novelty and its variant without kinds, pkNN, and PATE if there are teachers; by name.
+def standard_measures(victim: Victim, private: Images, novelty: LeakMeasure | None) -> dict[str, LeakMeasure]:
+    """Entropy, both gaps, pkNN, novelty and its variant without kinds; by name.
 
-    ``novelty``: None for novelty in the victim's late layers, or in the inputs if it has none. ``pknn`` and ``pate`` are
-    Rényi divergences at one order, ``pknn-eps`` and ``pate-cost`` the paper's epsilons of single queries.
+    ``novelty``: None for novelty in the victim's late layers, or in the inputs if it has none. ``pknn`` is the Rényi
+    divergence at one order, ``pknn-eps`` the paper's epsilon of a single query.
     """
     points = log_scores(victim.scores(private.x))
     measures: list[LeakMeasure] = [EntropyMeasure(), GapMeasure(), _LogitGap(), *_pknn_measures(points, private.y)]
-    if teachers is not None:
-        measures += _pate_measures(teachers)
     return {measure.name: measure for measure in measures} | _with_clean(
         _novelty(victim, private) if novelty is None else novelty
     )

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from modeltoll.bench.datasets import Images
     from modeltoll.bench.leak_measures import Measures
     from modeltoll.bench.victims.victim import Victim
-    from modeltoll.records import Floats
+    from modeltoll.records import Floats, Progress
 
 __all__ = ["HonestCaller", "PreparedTarget", "Workspace"]
 
@@ -60,7 +60,9 @@ class PreparedTarget:
     """A target ready for experiments: its images, its victim, the leak measures, and the number of classes.
 
     ``strangers``: makes images (n, ...) of each family that the operator may know, which no attacker has. ``callers``: the
-    target's own honest callers, by name; None: honest kinds are changes of the target's images.
+    target's own honest callers, by name; None: honest kinds are changes of the target's images. ``vote_measures``: makes
+    ``leak_measures.VOTE_MEASURES``, which are not among ``leak_measures``, and trains the teachers where the cache lacks
+    them; None: the target has no teachers.
     """
 
     data_split: DataSplit
@@ -69,3 +71,4 @@ class PreparedTarget:
     classes: int
     strangers: Callable[[], Mapping[str, Floats]]
     callers: Mapping[str, HonestCaller] | None = None
+    vote_measures: Callable[[Progress], Measures] | None = None

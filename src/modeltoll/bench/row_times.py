@@ -20,6 +20,7 @@ from threadpoolctl import threadpool_limits
 from modeltoll.bench.artifact_files import write_document
 from modeltoll.bench.leak_measures import ENTROPY, NOVELTY, PATE_COST, PKNN_COST, UNPRICED, measure_all
 from modeltoll.bench.paper import BATCH_OF_TABLE_5
+from modeltoll.bench.shared_progress import no_progress
 from modeltoll.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from modeltoll.bench.prepared_target import PreparedTarget
     from modeltoll.bench.targets import Target
     from modeltoll.leak.measure import LeakMeasure
-    from modeltoll.records import Floats
+    from modeltoll.records import Floats, Progress
 
 __all__ = [
     "ESTIMATORS",
@@ -84,10 +85,11 @@ def measure_times(target: Target, prepared: PreparedTarget, repeats: int = _REPE
             undefended=undefended,
             batched=_seconds(prepared.victim.scores, large, _BATCH, repeats),
             measures={
-                name: target.estimators.get(name) or _seconds_of_measure(measure, scores, timed, repeats)
+                name: _seconds_of_measure(measure, scores, timed, repeats)
                 for name, measure in prepared.leak_measures.items()
-                if name not in UNPRICED
-            },
+                if name not in UNPRICED and name not in target.estimators
+            }
+            | dict(target.estimators),
         )
 
 
@@ -96,11 +98,15 @@ def _seconds_of_measure(measure: LeakMeasure, scores: Floats, images: Floats, re
     return _seconds(lambda rows: measure_all({"one": measure}, scores[: len(rows)], rows), images, 1, repeats)
 
 
-def measure_estimators(prepared: PreparedTarget, repeats: int = _REPEATS) -> dict[str, float]:
+def measure_estimators(
+    prepared: PreparedTarget, repeats: int = _REPEATS, progress: Progress = no_progress
+) -> dict[str, float]:
     """Seconds of one core for a batch of 64 queries: of the model alone, and with the measures of each of ``ESTIMATORS``.
 
-    Estimators whose measures the target lacks are left out.
+    Estimators whose measures the target lacks are left out. ``progress``: of the training of teachers.
     """
+    votes = {} if prepared.vote_measures is None else prepared.vote_measures(progress)
+    leak_measures = {**prepared.leak_measures, **votes}
     images = np.resize(prepared.data_split.honest.x, (2 * BATCH_OF_TABLE_5, *prepared.data_split.honest.x.shape[1:]))
 
     def timed(call: Callable[[Floats], object]) -> float:
@@ -110,8 +116,8 @@ def measure_estimators(prepared: PreparedTarget, repeats: int = _REPEATS) -> dic
         scores = prepared.victim.scores(images[:BATCH_OF_TABLE_5])
         found = {"inference": timed(prepared.victim.scores)}
         for name, measures in ESTIMATORS.items():
-            if all(measure in prepared.leak_measures for measure in measures):
-                chosen = {measure: prepared.leak_measures[measure] for measure in measures}
+            if all(measure in leak_measures for measure in measures):
+                chosen = {measure: leak_measures[measure] for measure in measures}
                 found[name] = found["inference"] + timed(partial(measure_all, chosen, scores))
         return found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from modeltoll.bench.artifact_files import remove_partial_files
 from modeltoll.bench.attack_setup import AttackSetup, prepare_attack
-from modeltoll.bench.baseline import Baseline, changed_images, measure_baseline
+from modeltoll.bench.baseline_images import changed_images
 from modeltoll.bench.checks import live_agrees, live_unchanged
 from modeltoll.bench.datasets import Images
 from modeltoll.bench.defences.registry import DEFENCES, NO_DEFENCE, make_defence
@@ -22,9 +22,16 @@ from modeltoll.bench.experiment import HONEST, Experiment, ResultOrigin
 from modeltoll.bench.extraction import ExtractionRun, StolenData, cached_seconds, load_cached, run_extraction
 from modeltoll.bench.honest.workload import WORKLOADS
 from modeltoll.bench.leak_measures import measure_all
-from modeltoll.bench.prepared_target import PreparedTarget, Workspace
+from modeltoll.bench.meter import IMAGES_KEPT
 from modeltoll.bench.result_files import StoredResults
 from modeltoll.bench.shared_progress import no_progress, shared_progress, write_progress
+from modeltoll.bench.shared_targets import (
+    baseline_of,
+    prepared_target,
+    reads_votes,
+    vote_leaks,
+    voted_baseline,
+)
 from modeltoll.bench.targets import TARGETS
 from modeltoll.bench.toll_schemes import CONFORMAL, DEFAULT_MEASURES, build_toll
 from modeltoll.errors import ModeltollError
@@ -34,7 +41,9 @@ from modeltoll.records import Leaks
 
 if TYPE_CHECKING:
     from modeltoll.bench.attack_setup import AttackFactory
+    from modeltoll.bench.baseline import Baseline
     from modeltoll.bench.experiment import Result
+    from modeltoll.bench.prepared_target import PreparedTarget, Workspace
     from modeltoll.records import Floats, Progress
 
 __all__ = [
@@ -44,7 +53,6 @@ __all__ = [
     "RunSettings",
     "extraction_of",
     "pending_jobs",
-    "prepare_target",
     "run_all",
     "run_job",
 ]
@@ -142,26 +150,6 @@ def pending_jobs(experiments: Iterable[Experiment], results: Path, *, live: bool
     return sorted(jobs, key=lambda job: (job.experiments[0].seed, datasets.index(job.experiments[0].dataset)))
 
 
-@lru_cache(maxsize=1)
-def _target(name: str, workspace: Workspace) -> PreparedTarget:
-    return TARGETS[name].prepare(workspace, no_progress)
-
-
-@lru_cache(maxsize=4)
-def _baseline(name: str, workspace: Workspace) -> Baseline:
-    return measure_baseline(TARGETS[name], workspace.cache, lambda: _target(name, workspace), workspace.times)
-
-
-def prepare_target(name: str, workspace: Workspace, progress: Progress) -> None:
-    """Train and measure what a target needs and the cache lacks; call it before several processes use the target.
-
-    Raises:
-        DataError: its data sets are missing. SettingsError: the workspace's file of times lacks something of the target.
-    """
-    prepare = partial(TARGETS[name].prepare, workspace, progress)
-    measure_baseline(TARGETS[name], workspace.cache, prepare, workspace.times)
-
-
 def _price_oracle(prepared: PreparedTarget, baseline: Baseline, target: str) -> Callable[[Floats], Floats]:
     """The price (n,) of images under our tariff, in units, for attacks that are assumed to know it."""
     tariff = build_toll(baseline, CONFORMAL, DEFAULT_MEASURES, target).tariff
@@ -186,15 +174,23 @@ def _with_changed_images(prepared: PreparedTarget, extraction: ExtractionRun) ->
 
 
 def _stolen_data(
-    extraction: ExtractionRun, settings: RunSettings, baseline: Baseline, progress: Progress
+    job: Job, extraction: ExtractionRun, settings: RunSettings, baseline: Baseline, progress: Progress
 ) -> StolenData:
-    """The extraction's stolen data, from the cache or run now."""
+    """The extraction's stolen data, from the cache or run now.
+
+    Votes on its rows are measured afterwards, of its images. Where it asks more rows than it keeps images of, they are
+    measured while it runs, if an experiment of the job reads them.
+    """
+    voted = any(map(reads_votes, job.experiments))
 
     def run() -> StolenData:
         target = TARGETS[extraction.target]
         prepared = _with_changed_images(
-            _target(extraction.target, replace(settings.workspace, foreign=extraction.foreign)), extraction
+            prepared_target(extraction.target, replace(settings.workspace, foreign=extraction.foreign)), extraction
         )
+        if voted and extraction.queries > IMAGES_KEPT:
+            votes = vote_leaks(extraction.target, settings.workspace).measures()
+            prepared = replace(prepared, leak_measures={**prepared.leak_measures, **votes})
         prepared_attack = settings.attack_factory(
             AttackSetup(extraction.attack, extraction.profile, target.architecture, prepared.classes)
         )
@@ -209,7 +205,7 @@ def _stolen_data(
             progress,
         )
 
-    return load_cached(extraction, settings.workspace.cache, run)
+    return load_cached(extraction, settings.workspace.cache, run, voted=voted)
 
 
 def _with_live_run(context: ExperimentContext, result: Result, stolen: StolenData, settings: RunSettings) -> Result:
@@ -218,7 +214,7 @@ def _with_live_run(context: ExperimentContext, result: Result, stolen: StolenDat
 
     experiment, calibration = context.experiment, context.scheme.calibration
     assert calibration is not None  # the conformal toll has one
-    prepared = _target(experiment.dataset, replace(settings.workspace, foreign=experiment.foreign))
+    prepared = prepared_target(experiment.dataset, replace(settings.workspace, foreign=experiment.foreign))
     leak_measures = {name: prepared.leak_measures[name] for name in context.scheme.measures}
     images = stolen.images[: settings.live]
     recorded = with_clean(context.baseline.measures, context.scheme.measures)
@@ -249,20 +245,31 @@ def _run_job(job: Job, settings: RunSettings, progress: Progress) -> JobResult:
     dataset, cache, stolen = job.experiments[0].dataset, settings.workspace.cache, None
     if job.extraction is not None and _takes_too_long(job.extraction, cache):
         return JobResult(job, (), f"its first seed took more than {LONG_SECONDS:g} s")
-    baseline = _baseline(dataset, settings.workspace)
+    baseline = baseline_of(dataset, settings.workspace)
     if job.extraction is not None:
-        stolen = _stolen_data(job.extraction, settings, baseline, progress)
+        stolen = _stolen_data(job, job.extraction, settings, baseline, progress)
     results = []
     for experiment in job.experiments:
         if stolen is None and not _has_rows(experiment, baseline):
             continue
-        context = ExperimentContext.of(experiment, baseline, settings.origin)
-        result = evaluate_honest(context) if stolen is None else evaluate_extraction(context, stolen)
-        if settings.live and stolen is not None and _can_run_live(experiment):
-            result = _with_live_run(context, result, stolen, settings)
+        result = _evaluate(experiment, stolen, settings)
         result.write(settings.results)
         results.append(result)
     return JobResult(job, tuple(results), "" if results else "the data set has no images of this kind")
+
+
+def _evaluate(experiment: Experiment, stolen: StolenData | None, settings: RunSettings) -> Result:
+    """The result of an experiment, of rows with the leaks by the measures that it reads."""
+    dataset, workspace, voted = experiment.dataset, settings.workspace, reads_votes(experiment)
+    baseline = voted_baseline(dataset, workspace) if voted else baseline_of(dataset, workspace)
+    context = ExperimentContext.of(experiment, baseline, settings.origin)
+    if stolen is None:
+        return evaluate_honest(context)
+    measured = stolen.measured_by(baseline.measures, vote_leaks(dataset, workspace) if voted else None)
+    result = evaluate_extraction(context, measured)
+    if settings.live and _can_run_live(experiment):
+        result = _with_live_run(context, result, measured, settings)
+    return result
 
 
 def _has_rows(experiment: Experiment, baseline: Baseline) -> bool:

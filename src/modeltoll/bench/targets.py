@@ -16,7 +16,7 @@ from modeltoll.bench.data_split import DataSplit, SplitSizes, mirrored, shifted,
 from modeltoll.bench.datasets import DataError, Images
 from modeltoll.bench.datasets.file_set import OTHER_PACKAGES
 from modeltoll.bench.datasets.foreign import NOISE
-from modeltoll.bench.leak_measures import PATE, PATE_COST, Teachers, standard_measures
+from modeltoll.bench.leak_measures import VOTE_MEASURES, Teachers, standard_measures, vote_measures
 from modeltoll.bench.paper import TABLE_5
 from modeltoll.bench.prepared_target import PreparedTarget, Workspace
 from modeltoll.bench.victims.file_types import CODES
@@ -24,6 +24,7 @@ from modeltoll.bench.vote_cache import CachedVoters
 from modeltoll.leak.corruptions import NO_KINDS, PHOTO_KINDS, TABLE_KINDS
 
 if TYPE_CHECKING:
+    from modeltoll.bench.leak_measures import Measures
     from modeltoll.records import Floats, Progress
 
 __all__ = ["MAGIKA", "TARGETS", "Target"]
@@ -44,7 +45,8 @@ class Target:
     number is from; ``estimators``: the seconds per row of measures, by name, that it gives, too. ``queries`` is the default
     budget of attacks. ``architecture``: the students of attacks, a name in ``students.registry``. ``levels``: the grey
     levels of a pixel. ``kinds``: those that the operator declares, as ``leak.corruptions.parse_kinds`` reads them.
-    ``foreign``: the usual source of foreign images, a family of strangers.
+    ``foreign``: the usual source of foreign images, a family of strangers. ``has_teachers``: its prepared target has
+    measures of their votes.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Target:
     kinds: str = PHOTO_KINDS
     foreign: str = TINY_IMAGENET
     estimators: Mapping[str, float] = field(default_factory=dict)
+    has_teachers: bool = False
 
 
 def _split_foreign(
@@ -87,7 +90,6 @@ def _published(name: str, augment: Callable[[Floats], Floats]) -> Callable[[Work
     def prepare(workspace: Workspace, progress: Progress) -> PreparedTarget:
         from modeltoll.bench.victims import registry  # noqa: PLC0415  torch is an extra
         from modeltoll.bench.victims.measure_files import layered_novelty  # noqa: PLC0415
-        from modeltoll.bench.victims.teachers import TEACHERS, load_teachers  # noqa: PLC0415
 
         folder, rng, sizes = workspace.folder, np.random.default_rng(_SEED), SplitSizes(3500, 4000, 1000)
         victim = registry.load_victim(name, folder, workspace.cache, progress)
@@ -99,16 +101,24 @@ def _published(name: str, augment: Callable[[Floats], Floats]) -> Callable[[Work
             workspace.source(lambda: datasets.tiny_imagenet(folder)), shape, sizes.unseen_foreign, rng
         )
         novelty = layered_novelty(name, private, workspace.cache) if private.x.ndim == 3 else None
-        recipe, trained = TEACHERS[name], load_teachers(name, private, workspace.cache, progress)
-        votes = CachedVoters(trained.votes, workspace.cache / f"votes-{name}-{trained.identity}")
-        teachers = Teachers(votes, recipe.count, recipe.sigma, recipe.delta)
-        leak_measures = standard_measures(victim, private, novelty, teachers)
+        leak_measures = standard_measures(victim, private, novelty)
         data_split = DataSplit(private, calibration, honest, augment(own.x), foreign, unseen_foreign)
         families = [family for family in _FAMILIES if family != name.partition("-")[0]]
         strangers = partial(_strangers, families, lambda: folder, shape, sizes.unseen_foreign, before)
-        return PreparedTarget(data_split, victim, leak_measures, int(private.y.max()) + 1, strangers)
+        classes = int(private.y.max()) + 1
+        votes = partial(_vote_measures, name, private, workspace.cache)
+        return PreparedTarget(data_split, victim, leak_measures, classes, strangers, vote_measures=votes)
 
     return prepare
+
+
+def _vote_measures(name: str, private: Images, cache: Path, progress: Progress) -> Measures:
+    """The measures of the votes of a network victim's teachers, which are trained if they are not in the cache."""
+    from modeltoll.bench.victims.teachers import TEACHERS, load_teachers  # noqa: PLC0415  torch is an extra
+
+    recipe, trained = TEACHERS[name], load_teachers(name, private, cache, progress)
+    votes = CachedVoters(trained.votes, cache / f"votes-{name}-{trained.identity}")
+    return vote_measures(Teachers(votes, recipe.count, recipe.sigma, recipe.delta))
 
 
 def _digits(workspace: Workspace, progress: Progress) -> PreparedTarget:
@@ -148,7 +158,7 @@ def _forest_target(data_split: DataSplit, strangers: Mapping[str, Floats]) -> Pr
     from modeltoll.bench.victims.classical import forest  # noqa: PLC0415  scikit-learn is slow to import
 
     victim = forest(data_split.private, _TREES, seed=0)
-    leak_measures = standard_measures(victim, data_split.private, None, None)
+    leak_measures = standard_measures(victim, data_split.private, None)
     return PreparedTarget(data_split, victim, leak_measures, int(data_split.private.y.max()) + 1, lambda: strangers)
 
 
@@ -173,7 +183,8 @@ def _of_the_paper(name: str, queries: int, architecture: str, victim: str = "", 
         architecture,
         255,
         _published(victim or name, augment),
-        estimators=dict.fromkeys((PATE, PATE_COST), times.pate - times.inference),
+        estimators=dict.fromkeys(VOTE_MEASURES, times.pate - times.inference),
+        has_teachers=True,
     )
 
 

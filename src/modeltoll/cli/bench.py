@@ -111,7 +111,10 @@ def times(
         from modeltoll.bench.row_times import measure_times, write_times  # noqa: PLC0415
         from modeltoll.bench.targets import TARGETS  # noqa: PLC0415
     found = _time_each(
-        names, path, Workspace(data_dir, cache), lambda name, prepared: measure_times(TARGETS[name], prepared, repeats)
+        names,
+        path,
+        Workspace(data_dir, cache),
+        lambda name, prepared, _: measure_times(TARGETS[name], prepared, repeats),
     )
     write_times(path, found, asdict(result_origin(_command())))
     for name, each in found.items():
@@ -137,7 +140,10 @@ def estimators(
         from modeltoll.bench.prepared_target import Workspace  # noqa: PLC0415
         from modeltoll.bench.row_times import measure_estimators  # noqa: PLC0415
     found = _time_each(
-        names, path, Workspace(data_dir, cache), lambda _, prepared: measure_estimators(prepared, repeats)
+        names,
+        path,
+        Workspace(data_dir, cache),
+        lambda _, prepared, progress: measure_estimators(prepared, repeats, progress),
     )
     write_document(path, {**asdict(result_origin(_command())), "repeats": repeats, "targets": found})
     for name, seconds in found.items():
@@ -147,7 +153,10 @@ def estimators(
 
 
 def _time_each(
-    names: Sequence[str], path: Path, workspace: Workspace, measure: Callable[[str, PreparedTarget], _Times]
+    names: Sequence[str],
+    path: Path,
+    workspace: Workspace,
+    measure: Callable[[str, PreparedTarget, Progress], _Times],
 ) -> dict[str, _Times]:
     """What ``measure`` gives for each data set once it is prepared; ``path``: the file that the times will be written to.
 
@@ -168,19 +177,22 @@ def _time_each(
     for name in dict.fromkeys(names):
         with stage(f"Preparing {name}") as progress:
             prepared = TARGETS[name].prepare(workspace, progress)
-        with stage(f"Timing {name}"):
-            found[name] = measure(name, prepared)
+        with stage(f"Timing {name}") as progress:
+            found[name] = measure(name, prepared, progress)
     return found
 
 
 def _run_jobs(jobs_left: Sequence[Job], run_settings: RunSettings, jobs: int, ray: str | None) -> int:
     """Run all jobs; returns the number that failed."""
     with requires_extra("bench"):
-        from modeltoll.bench.runner import prepare_target, run_all  # noqa: PLC0415  an extra
+        from modeltoll.bench.runner import run_all  # noqa: PLC0415  an extra
+        from modeltoll.bench.shared_targets import prepare_target  # noqa: PLC0415
 
-        for name in dict.fromkeys(job.experiments[0].dataset for job in jobs_left):
+        experiments = [experiment for job in jobs_left for experiment in job.experiments]
+        for name in dict.fromkeys(experiment.dataset for experiment in experiments):
             with stage(f"Preparing {name}") as progress:
-                prepare_target(name, run_settings.workspace, progress)
+                of_target = [experiment for experiment in experiments if experiment.dataset == name]
+                prepare_target(name, run_settings.workspace, progress, of_target)
     failed = 0
     with stages("Jobs", len(jobs_left)) as bars:
 

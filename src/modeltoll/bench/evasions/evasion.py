@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -15,23 +15,23 @@ if TYPE_CHECKING:
     from modeltoll.simulation.scenarios import Scenario
     from modeltoll.simulation.traffic import Rows
 
-__all__ = ["CPU_CORE", "GPU", "Cover", "Evasion", "EvasionPlan"]
+__all__ = ["CPU_CORE", "EASY", "GPU", "JITTERED", "Cover", "Evasion", "EvasionPlan"]
 
 CPU_CORE, GPU = "core", "card"  # solvers
+EASY, JITTERED = "easy", "jittered"  # fillers
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cover:
     """What an evasion can use besides the stolen rows.
 
-    ``honest`` are unseen rows of the victim's own distribution, ``easy`` is one easy row, ``jittered`` are distinct copies
-    of it. ``undefended``: seconds per row without a gateway. ``price``: the seconds (rows,) that rows cost a new caller.
+    ``honest`` are unseen rows of the victim's own distribution. ``fillers``: one easy row (``EASY``), and distinct copies
+    of it (``JITTERED``). ``undefended``: seconds per row without a gateway. ``price``: the seconds (rows,) that rows cost a new caller.
     ``replayable``: the toll accepts a solution twice.
     """
 
     honest: Rows
-    jittered: Rows
-    easy: Rows
+    fillers: Mapping[str, Rows]
     undefended: float
     price: Callable[[Rows], Floats]
     replayable: bool

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.stats import rankdata
 
-from modeltoll.bench.evasions.evasion import EvasionPlan
+from modeltoll.bench.evasions.evasion import EASY, JITTERED, EvasionPlan
 from modeltoll.simulation.scenarios import Scenario
 from modeltoll.simulation.traffic import after_bank, mixed_with_fillers, sample_rows
 
@@ -46,8 +46,8 @@ def _imitation(cover: Cover, count: int, rng: np.random.Generator) -> Rows:
 
 
 FILLERS: Mapping[str, _Choice] = {
-    "repeated": lambda cover, count, _: _copies(cover.easy, 0, count),
-    "jittered": lambda cover, count, rng: sample_rows(cover.jittered, count, rng),
+    "repeated": lambda cover, count, _: _copies(cover.fillers[EASY], 0, count),
+    "jittered": lambda cover, count, rng: sample_rows(cover.fillers[JITTERED], count, rng),
     FRESH: lambda cover, count, rng: sample_rows(cover.honest, count, rng),
     "middling": _typical_honest,
     "imitating": _imitation,

@@ -70,11 +70,9 @@ class Workload:
 
     def rows(self, kinds: Mapping[str, Rows], rng: np.random.Generator) -> Rows | None:
         """Its rows, from recorded ``kinds`` of honest rows with classes; None where there are none of its kind or class."""
-        declared = [kinds[name] for name in (ORDINARY, *DECLARED, *DECLARED_CALLERS) if name in kinds]
-        if self.kind == _MIXTURE:
-            return mixed_rows(declared, self.drawn, rng)
-        if self.kind == _SWITCHING:
-            return switching_rows(declared, self.drawn, rng)
+        if self.kind in (_MIXTURE, _SWITCHING):
+            declared = [kinds[name] for name in (ORDINARY, *DECLARED, *DECLARED_CALLERS) if name in kinds]
+            return (mixed_rows if self.kind == _MIXTURE else switching_rows)(declared, self.drawn, rng)
         rows = kinds.get(self.kind)
         if rows is not None and self.predicted is not None and rows.classes is not None:
             rows = rows[rows.classes == self.predicted]

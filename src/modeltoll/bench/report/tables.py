@@ -74,7 +74,7 @@ def table2(results: Results) -> Section | None:
         )
         measured = (
             number(ours["queries"]),
-            _format_cost(ours),
+            _format_cost(published or ours),  # votes are measured where the toll prices them; the queries are the same
             ratio_cell(published),
             ratio_cell(ours),
             ours.format_mean(percent, "accuracy"),
