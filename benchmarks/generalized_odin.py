@@ -12,10 +12,6 @@ the ROC curve), and the mean price factor of each caller under it.
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -25,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
+from studies import printed_progress, study_data_sets
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -121,14 +118,8 @@ def study(name: str, folder: Path, cache: Path) -> dict[str, Any]:
         network = build(recipe)
         network.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
     else:
-        cache.mkdir(parents=True, exist_ok=True)
-        labels = torch.from_numpy(private.y)
-
-        def progress(done: int, total: int) -> None:
-            if done * 20 // total != (done - 1) * 20 // total:
-                print(f"{name}: {done}/{total}", file=sys.stderr, flush=True)
-
-        network = train(recipe, as_tensor(private.x), labels, path.with_suffix(".checkpoint"), progress).cpu()
+        labels, checkpoint = torch.from_numpy(private.y), path.with_suffix(".checkpoint")
+        network = train(recipe, as_tensor(private.x), labels, checkpoint, printed_progress(name)).cpu()
         torch.save(network.state_dict(), path)
     trained = time.process_time() - begin
     network.eval().to(memory_format=torch.contiguous_format)
@@ -158,22 +149,5 @@ def study(name: str, folder: Path, cache: Path) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    """Study the given data sets."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", default=["mnist", "cifar10"])
-    parser.add_argument("--data-dir", type=Path)
-    parser.add_argument("--cache", type=Path, default=Path("build/bench"))
-    parser.add_argument("--out", type=Path, default=Path("results/leak"))
-    options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
-    for name in options.names:
-        row = study(name, datasets.data_folder(options.data_dir), options.cache)
-        command = f"python benchmarks/generalized_odin.py {name} --data-dir DIR --cache DIR"
-        document = {"command": command, "cores": os.cpu_count()} | row
-        (options.out / f"odin-{name}.json").write_text(json.dumps(document, indent=2) + "\n")
-        print(json.dumps(document))
-
-
 if __name__ == "__main__":
-    main()
+    study_data_sets(study, "odin", ("mnist", "cifar10"))

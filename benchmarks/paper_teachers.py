@@ -9,10 +9,6 @@ time to train on one image of CIFAR-10, of a network alone and of ten side by si
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -22,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from studies import printed_progress, study_data_sets
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -94,12 +91,7 @@ def study(name: str, folder: Path, cache: Path) -> dict[str, Any]:
     """Train the teachers of one data set, or read them from the cache, and measure their votes."""
     private, unseen = (VICTIMS[name].load(folder, train=train) for train in (True, False))
     begin = time.process_time()
-
-    def progress(done: int, total: int) -> None:
-        if done * 50 // total != (done - 1) * 50 // total:
-            print(f"{name}: {done}/{total}, {time.process_time() - begin:.0f} s", file=sys.stderr, flush=True)
-
-    teachers, recipe = load_teachers(name, private, cache, progress), TEACHERS[name]
+    teachers, recipe = load_teachers(name, private, cache, printed_progress(name)), TEACHERS[name]
     trained, readout = time.process_time() - begin, VoteReadout(recipe.sigma, EPS_SUM, delta=recipe.delta)
     rng = np.random.default_rng(SEED)
     tiny = datasets.tiny_imagenet(folder).x
@@ -125,23 +117,6 @@ def study(name: str, folder: Path, cache: Path) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    """Study the given data sets."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", default=["cifar10", "mnist", "fashion"])
-    parser.add_argument("--data-dir", type=Path)
-    parser.add_argument("--cache", type=Path, default=Path("build/bench"))
-    parser.add_argument("--out", type=Path, default=Path("results/leak"))
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    options.out.mkdir(parents=True, exist_ok=True)
-    for name in options.names:
-        row = study(name, datasets.data_folder(options.data_dir), options.cache)
-        command = f"python benchmarks/paper_teachers.py {name} --data-dir DIR --cache DIR"
-        document = {"command": command, "cores": os.cpu_count()} | row
-        (options.out / f"teachers-{name}.json").write_text(json.dumps(document, indent=2) + "\n")
-        print(json.dumps(document))
-
-
 if __name__ == "__main__":
-    main()
+    torch.set_num_threads(1)
+    study_data_sets(study, "teachers", ("cifar10", "mnist", "fashion"))
