@@ -32,7 +32,8 @@ from modeltoll.bench.attacks.knockoff import KnockoffRandom
 from modeltoll.bench.attacks.query_rounds import Rounds
 from modeltoll.bench.students.networks import NetworkCloneFactory
 from modeltoll.bench.students.student import TrainingSchedule
-from modeltoll.bench.victims.registry import TorchVictim, as_tensor, load_victim
+from modeltoll.bench.victims.networks import as_tensor
+from modeltoll.bench.victims.registry import TorchVictim, load_victim
 from modeltoll.testing.attacks import CountingOracle
 
 BUDGET, SCHEDULE, STUDENT_FACTORY = 5000, TrainingSchedule(epochs=20), NetworkCloneFactory("mnistnet")

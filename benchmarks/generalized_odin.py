@@ -27,9 +27,9 @@ from torch.nn import functional
 
 from modeltoll.bench import datasets
 from modeltoll.bench.victims.measure_files import layered_novelty
-from modeltoll.bench.victims.networks import ARCHITECTURES, MnistNet, Network, ResidualNet
-from modeltoll.bench.victims.registry import VICTIMS, as_tensor
-from modeltoll.bench.victims.training import build, train
+from modeltoll.bench.victims.networks import ARCHITECTURES, MnistNet, Network, ResidualNet, as_tensor
+from modeltoll.bench.victims.registry import VICTIMS
+from modeltoll.bench.victims.trained_networks import trained_network
 from modeltoll.leak.entropy import EntropyMeasure
 from modeltoll.records import Evidence
 
@@ -113,16 +113,10 @@ def study(name: str, folder: Path, cache: Path) -> dict[str, Any]:
     private, unseen = (VICTIMS[name].load(folder, train=train_part) for train_part in (True, False))
     ARCHITECTURES[f"decomposed-{name}"] = NETWORKS[name]
     recipe = replace(VICTIMS[name].recipe, architecture=f"decomposed-{name}")
-    path, begin = cache / f"odin-{name}.pt", time.process_time()
-    if path.is_file():
-        network = build(recipe)
-        network.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
-    else:
-        labels, checkpoint = torch.from_numpy(private.y), path.with_suffix(".checkpoint")
-        network = train(recipe, as_tensor(private.x), labels, checkpoint, printed_progress(name)).cpu()
-        torch.save(network.state_dict(), path)
+    begin = time.process_time()
+    network = trained_network(recipe, private, cache / f"odin-{name}.pt", printed_progress(name))
     trained = time.process_time() - begin
-    network.eval().to(memory_format=torch.contiguous_format)
+    network.to(memory_format=torch.contiguous_format)
     tiny, rng = datasets.tiny_imagenet(folder).x, np.random.default_rng(SEED)
     foreign = datasets.resize_to(tiny[rng.permutation(len(tiny))[:ROWS]], unseen.x.shape[1:])
     parts = (unseen.x[:HELD_OUT], unseen.x[HELD_OUT : HELD_OUT + ROWS], foreign)

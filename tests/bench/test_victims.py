@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 
 from modeltoll.bench import datasets  # noqa: E402  torch first: without it there is nothing to test
 from modeltoll.bench.victims import onnx_stages, registry, training  # noqa: E402
-from modeltoll.bench.victims.networks import ARCHITECTURES, MnistNet, ResidualNet, ResNet  # noqa: E402
+from modeltoll.bench.victims.networks import ARCHITECTURES, MnistNet, ResidualNet, ResNet, as_tensor  # noqa: E402
 from modeltoll.bench.victims.training import TrainingRecipe, build, train  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -66,7 +66,7 @@ def test_weights_depend_on_the_seed_only_and_the_global_random_state_is_unchange
 
 def test_an_interrupted_training_resumes_and_ends_in_the_same_network(tmp_path):
     private = images()
-    x, y = registry.as_tensor(private.x), torch.from_numpy(private.y)
+    x, y = as_tensor(private.x), torch.from_numpy(private.y)
     whole = train(RECIPE, x, y, tmp_path / "whole.pt", lambda _done, _most: None)
 
     class Stop(Exception):

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from modeltoll.bench.students.networks import NetworkClone, soft_cross_entropy, torch_generator, update_average
 from modeltoll.bench.students.strong_views import strong_view
-from modeltoll.bench.victims.registry import as_tensor
+from modeltoll.bench.victims.networks import as_tensor
 from modeltoll.bench.victims.training import augment, precision
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from modeltoll.bench.students.networks import NetworkClone, new_network, torch_generator
-from modeltoll.bench.victims.registry import as_tensor
+from modeltoll.bench.victims.networks import as_tensor
 from modeltoll.bench.victims.training import available_device
 
 if TYPE_CHECKING:

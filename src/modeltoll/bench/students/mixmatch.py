@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from modeltoll.bench.students.networks import NetworkClone, soft_cross_entropy, torch_generator, update_average
-from modeltoll.bench.victims.registry import as_tensor
+from modeltoll.bench.victims.networks import as_tensor
 from modeltoll.bench.victims.training import augment, precision
 
 if TYPE_CHECKING:

@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from modeltoll.bench.victims.networks import ByteNet, MnistNet, Network, ResidualNet
-from modeltoll.bench.victims.registry import as_tensor
+from modeltoll.bench.victims.networks import ByteNet, MnistNet, Network, ResidualNet, as_tensor
 from modeltoll.bench.victims.training import available_device, precision
 
 if TYPE_CHECKING:

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["ARCHITECTURES", "ByteNet", "MnistNet", "Network", "ResNet", "ResidualNet", "as_channels"]
+if TYPE_CHECKING:
+    from modeltoll.records import Floats
+
+__all__ = ["ARCHITECTURES", "ByteNet", "MnistNet", "Network", "ResNet", "ResidualNet", "as_channels", "as_tensor"]
 
 _BYTE_CODES, _FIRST_PATCHES = 257, 4
 
@@ -188,6 +193,11 @@ class ByteNet(Network):
 def as_channels(images: Tensor) -> Tensor:
     """Images (n, h, w) or (n, h, w, 3) in the networks' layout (n, channels, h, w)."""
     return images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2).contiguous()
+
+
+def as_tensor(images: Floats) -> Tensor:
+    """Images (n, h, w) or (n, h, w, 3) as float32 of shape (n, channels, h, w)."""
+    return as_channels(torch.from_numpy(np.asarray(images, np.float32)))
 
 
 ARCHITECTURES: dict[str, Callable[[], Network]] = {

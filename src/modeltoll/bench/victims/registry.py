@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from modeltoll.bench import datasets
-from modeltoll.bench.victims.networks import Network, as_channels
+from modeltoll.bench.victims.networks import Network, as_tensor
 from modeltoll.bench.victims.onnx_stages import ExportedStages
-from modeltoll.bench.victims.training import TrainingRecipe, build, train
+from modeltoll.bench.victims.trained_networks import trained_network, training_digest
+from modeltoll.bench.victims.training import TrainingRecipe
 
 if TYPE_CHECKING:
     from modeltoll.records import Floats, Progress
 
-__all__ = ["VICTIMS", "TorchVictim", "VictimRecipe", "as_tensor", "load_victim", "training_digest"]
+__all__ = ["VICTIMS", "TorchVictim", "VictimRecipe", "load_victim"]
 
 _ROWS = 500  # images per forward pass
 
@@ -88,11 +88,6 @@ class TorchVictim:
         return np.asarray(torch.cat(parts).numpy(), np.float64)
 
 
-def as_tensor(images: Floats) -> Tensor:
-    """Images (n, h, w) or (n, h, w, 3) as float32 of shape (n, channels, h, w)."""
-    return as_channels(torch.from_numpy(np.asarray(images, np.float32)))
-
-
 def load_victim(name: str, folder: Path, cache: Path, progress: Progress) -> TorchVictim:
     """The victim named in ``VICTIMS``: read from ``cache``, or trained and cached.
 
@@ -105,23 +100,5 @@ def load_victim(name: str, folder: Path, cache: Path, progress: Progress) -> Tor
     recipe, load = VICTIMS[name].recipe, VICTIMS[name].load
     private = load(folder, train=True)
     digest = training_digest(dataclasses.asdict(recipe), private)
-    cache.mkdir(parents=True, exist_ok=True)
-    path = cache / f"victim-{name}-{digest}.pt"
-    if path.is_file():
-        network = build(recipe)
-        network.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
-    else:
-        checkpoint = path.with_suffix(".checkpoint")
-        network = train(recipe, as_tensor(private.x), torch.from_numpy(private.y), checkpoint, progress).cpu()
-        torch.save(network.state_dict(), path)
-        checkpoint.unlink()
-    network.to(memory_format=torch.channels_last)
-    return TorchVictim(network.eval(), digest)
-
-
-def training_digest(recipe: Mapping[str, Any], private: datasets.Images) -> str:
-    """A digest of the members of a recipe and the data that is trained on, for the name of a file."""
-    sha = hashlib.sha256(repr(sorted(recipe.items())).encode())
-    sha.update((private.x * 255 + 0.5).astype(np.uint8).tobytes())
-    sha.update(np.ascontiguousarray(private.y, np.int64).tobytes())
-    return sha.hexdigest()[:16]
+    network = trained_network(recipe, private, cache / f"victim-{name}-{digest}.pt", progress)
+    return TorchVictim(network, digest)

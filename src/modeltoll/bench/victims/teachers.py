@@ -14,15 +14,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from modeltoll.bench.victims.registry import as_tensor, training_digest
-from modeltoll.bench.victims.training import TrainingRecipe, build, train
-from modeltoll.files import replacing
+from modeltoll.bench.datasets import Images
+from modeltoll.bench.victims.networks import as_tensor
+from modeltoll.bench.victims.trained_networks import (
+    network_of,
+    read_weights,
+    trained_network,
+    training_digest,
+    write_weights,
+)
+from modeltoll.bench.victims.training import TrainingRecipe
 from modeltoll.leak.teachers.partition import partition
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from modeltoll.bench.datasets import Images
     from modeltoll.bench.victims.networks import Network
     from modeltoll.records import Floats, Integers, Progress
 
@@ -93,16 +99,16 @@ def load_teachers(name: str, private: Images, cache: Path, progress: Progress) -
     digest = training_digest(dataclasses.asdict(recipe), private)
     path = cache / f"teachers-{name}-{digest}.pt"
     if path.is_file():
-        states: list[dict[str, Any]] = torch.load(path, weights_only=True, map_location="cpu")
+        states: list[dict[str, Any]] = read_weights(path)
     else:
         folder = cache / f"teachers-{name}-{digest}.parts"
         folder.mkdir(parents=True, exist_ok=True)
         states = _train_all(recipe, private, folder, progress)
-        _save(states, path)
+        write_weights(states, path)
         for part in folder.iterdir():
             part.unlink()
         folder.rmdir()
-    networks = tuple(_network(recipe.training, state) for state in states)
+    networks = tuple(network_of(recipe.training, state) for state in states)
     return NetworkTeachers(digest, networks, private.x.shape[1:], int(private.y.max()) + 1)
 
 
@@ -110,27 +116,11 @@ def _train_all(recipe: TeacherRecipe, private: Images, folder: Path, progress: P
     """The weights of every teacher; those in the folder are not trained again."""
     states = []
     for teacher, part in enumerate(partition(private.y, recipe.count, recipe.training.seed)):
-        path = folder / f"{teacher:03}.pt"
-        if not path.is_file():
-            checkpoint = path.with_suffix(".checkpoint")
-            own = dataclasses.replace(recipe.training, seed=recipe.training.seed + teacher)
-            images, labels = as_tensor(private.x[part]), torch.from_numpy(private.y[part])
+        own = dataclasses.replace(recipe.training, seed=recipe.training.seed + teacher)
 
-            def report(done: int, total: int, teacher: int = teacher) -> None:
-                progress(teacher * total + done, recipe.count * total)
+        def report(done: int, total: int, teacher: int = teacher) -> None:
+            progress(teacher * total + done, recipe.count * total)
 
-            _save(train(own, images, labels, checkpoint, report).cpu().state_dict(), path)
-            checkpoint.unlink()
-        states.append(torch.load(path, weights_only=True, map_location="cpu"))
+        rows = Images(private.x[part], private.y[part])
+        states.append(trained_network(own, rows, folder / f"{teacher:03}.pt", report).state_dict())
     return states
-
-
-def _network(training: TrainingRecipe, state: Mapping[str, Any]) -> Network:
-    network = build(training)
-    network.load_state_dict(state)
-    return network.to(memory_format=torch.channels_last).eval()
-
-
-def _save(state: Any, path: Path) -> None:
-    with replacing(path) as file:
-        torch.save(state, file)
