@@ -76,6 +76,13 @@ def test_rows_do_not_affect_each_other_and_any_number_is_a_code():
     assert PairRarity.fit(np.ones((3, 1))).features(np.ones((1, 1))).shape == (1, 18)
 
 
+def test_rows_without_codes_are_refused():
+    rarity, none = PairRarity.fit(languages(40, 3)), np.empty((2, 0))
+    for call in (PairRarity.fit, rarity.features, rarity.features_of_own, rarity.tells_apart):
+        with pytest.raises(ValueError, match="rows without codes have no pairs"):
+            call(none)
+
+
 def test_changed_and_spliced_rows_are_far_where_fresh_rows_are_not(fitted):
     """At most the private rows' own share of fresh rows lies beyond their 99 % point; most changed rows do."""
     limit = np.quantile(measured(fitted.measure, languages(400, 11)), 0.99)

@@ -35,7 +35,7 @@ class PairRarity:
 
     The features of a row are the shares of its pairs at each of nine levels of rarity, as logarithms, of the first and of the
     second half: (rows, 18). Bytes that were changed make pairs that hardly any file holds, and a head and a tail of
-    different files have levels that do not go together.
+    different files have levels that do not go together. A row has one code or more: rows of none are a ``ValueError``.
     """
 
     holders: NDArray[np.int32]
@@ -108,4 +108,6 @@ class PairRarity:
 
 def _buckets(inputs: Floats) -> list[Integers]:
     """The bucket of each pair (rows, pairs), in the first and in the second half of each row."""
+    if not inputs.shape[1]:
+        raise ValueError("rows without codes have no pairs")
     return [(hashes >> np.uint64(HASH_BITS - _BUCKET_BITS)).astype(np.int64) for hashes in pair_hashes(inputs)]
