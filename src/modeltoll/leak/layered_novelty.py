@@ -18,7 +18,7 @@ from modeltoll.leak.inputs import check_inputs, inputs_of
 from modeltoll.leak.kind_points import NO_KIND_ROWS, choose_points
 from modeltoll.leak.nearest_neighbours import Neighbours
 from modeltoll.leak.novelty import NoveltyMeasure
-from modeltoll.leak.novelty_network import NoveltyNetwork
+from modeltoll.leak.novelty_network import FittedExtractor, NoveltyNetwork
 from modeltoll.names import clean_name
 
 if TYPE_CHECKING:
@@ -219,7 +219,7 @@ class LayeredNovelty:
 
 def _features(extractor: FeatureExtractor, points: Floats, private: int, progress: Progress) -> list[Floats]:
     """The features of points (n, d) in each layer, (n, f). The first ``private`` of them are private rows."""
-    of_own = getattr(extractor, "features_of_own", extractor.features)
+    of_own = extractor.features_of_own if isinstance(extractor, FittedExtractor) else extractor.features
     parts = []
     for features, start, end in ((of_own, 0, private), (extractor.features, private, len(points))):
         for first in range(start, end, _ROWS):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
@@ -17,14 +17,13 @@ if TYPE_CHECKING:
     from modeltoll.leak.input_transform import InputTransform
     from modeltoll.records import Floats, Integers
 
-__all__ = ["FeatureExtractor", "NoveltyNetwork"]
+__all__ = ["FeatureExtractor", "FittedExtractor", "NoveltyNetwork"]
 
 
 class FeatureExtractor(Protocol):
     """A network that maps inputs to the features of its layers.
 
     An extractor that can read missing values has the attribute ``reads_missing``, which is True; others get no NaN.
-    One whose features depend on the private rows one by one has ``features_of_own``: those of a private row, without it.
     """
 
     @property
@@ -33,6 +32,14 @@ class FeatureExtractor(Protocol):
 
     def features(self, inputs: Floats) -> list[Floats]:
         """The features of inputs (rows, d): one array (rows, f) per layer; rows do not affect each other."""
+
+
+@runtime_checkable
+class FittedExtractor(FeatureExtractor, Protocol):
+    """A feature extractor that was fitted to the private rows one by one, so that its features of those differ."""
+
+    def features_of_own(self, inputs: Floats) -> list[Floats]:
+        """The features of private rows (rows, d), each as if the extractor had not been fitted to it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
