@@ -5,7 +5,7 @@ The model server is always asked for its log-probabilities; a caller who did not
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -79,7 +79,7 @@ def _stripped(asked: int | None, documents: LastDocument, answer: Answer) -> Ans
     document = documents.take(answer)
     for choice in document["choices"]:
         without_logprobs(choice, asked)
-    return replace(answer, body=msgspec.json.encode(document))
+    return Answer(answer.status, answer.content_type, msgspec.json.encode(document), answer.headers)
 
 
 class OpenAIChat(OpenAIErrors, TextProtocol):
