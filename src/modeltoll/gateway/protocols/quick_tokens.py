@@ -48,11 +48,8 @@ def quick_probabilities(tokens: list[Any], most: int) -> list[list[float]] | Non
         return None
     table = []
     for token in read:
-        shown = [token, *token.top_logprobs]
-        foreign = [
-            one for one in shown if one.bytes and len(one.bytes) > 4 * len(one.token) + 4
-        ]  # no bytes of its text
-        if foreign:
+        shown: list[_Token | _Alternative] = [token, *token.top_logprobs]
+        if [one for one in shown if one.bytes and len(one.bytes) > 4 * len(one.token) + 4]:  # not bytes of its text
             return None
         logs = [LEAST if one.logprob is None else one.logprob for one in shown]
         if len(logs) < 2 or max(logs) > ROUNDING:
