@@ -44,7 +44,7 @@ def token_table(tokens: list[Any]) -> tuple[Floats, int]:
     """
     rows = quick_probabilities(tokens, MOST + 1) or [_known(token) for token in tokens]
     padded = chain.from_iterable([known + _UNKNOWN[len(known) :] for known in rows])
-    table = np.fromiter(padded, np.float64, len(rows) * len(_UNKNOWN)).reshape(len(rows), -1)
+    table = np.fromiter(padded, np.float64, len(rows) * len(_UNKNOWN)).reshape(len(rows), len(_UNKNOWN))
     covered = sum([len(_written(token)) + 1 for token in tokens])
     if not (table.sum(axis=1) <= 1 + ROUNDING).all():  # nor is a NaN a probability
         raise AnswerError("the log-probabilities of a token sum to more than 1")
