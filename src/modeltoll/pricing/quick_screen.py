@@ -39,8 +39,7 @@ class QuickScreen:
         rows = sum(counts)
         spare = limit + self._tax * rows
         left = [spare - constant + math.lgamma(total + rows) for constant, total in self._beside]
-        # A generator for ``any`` takes as long as one of these calls.
-        for law in range(len(self._log_laws)):  # noqa: SIM110
+        for law in range(len(self._log_laws)):  # noqa: SIM110  without the frame of a generator
             if self._is_within(left, counts, law):
                 return True
         return False
