@@ -7,6 +7,9 @@ model server, through the public application (ASGI): with headers, caller, metri
 connection to the model server. *pass-through*: an application that hands the same row on. *rows*: a row that is measured by
 entropy, under a tariff with declared kinds and classes, and its toll. *chats*: a chat of ten tokens in shadow mode. Counted are
 the instructions of all threads, after the first requests, once puzzles are precomputed.
+
+A small toll's puzzle is not precomputed: it takes one evaluation of Argon2id, which no code of the gate can make cheaper. The
+instructions of the native kernels are part of the count, and are shown beside it as *puzzles*.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ from proxy_load import BARE, write_json
 
 from modeltoll.gateway.assembly.build import build_gateway
 from modeltoll.gateway.settings.load import load_settings
+from modeltoll.puzzle.native_kernels import LIBRARY
 from modeltoll.puzzle.precomputed import PrecomputedPool
 from modeltoll.records import Answer
 from modeltoll.testing.chat_server import CHAT_PATH
@@ -41,6 +45,9 @@ ROWS, CHATS = "rows", "chats"
 CASES = {BARE: 200, ROWS: 402, CHATS: 200}  # and the status of their answers
 WARM_UP, BODIES, UNIT_MS = 300, 500, 5.0
 TOTAL = re.compile(r"^totals: (\d+)", re.MULTILINE)
+OBJECT = re.compile(
+    r"(c?)ob=\((\d+)\)(?: (.*))?"
+)  # of callgrind's format: the file of the functions that follow, or of a callee
 
 
 def row_case(folder):
@@ -102,13 +109,31 @@ async def run_case(case, requests, folder):
 
 
 def counted(case, requests):
-    """Instructions of one request of a case."""
+    """Instructions of one request of a case, and those of them in native kernels."""
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "callgrind.out"
         valgrind = ["valgrind", "-q", "--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={output}"]
         own = [sys.executable, __file__, "--case", case, "--requests", str(requests)]
         subprocess.run([*valgrind, *own], check=True, env={**os.environ, "OPENBLAS_NUM_THREADS": "1"})
-        return round(int(TOTAL.search(output.read_text()).group(1)) / requests)
+        text = output.read_text()
+        return round(int(TOTAL.search(text).group(1)) / requests), round(in_kernels(text) / requests)
+
+
+def in_kernels(text):
+    """The instructions in the library of the native kernels, of callgrind's output."""
+    names, own, total, of_callee = {}, "", 0, False
+    for line in text.splitlines():
+        if found := OBJECT.fullmatch(line):
+            callee, number, name = found.groups()
+            names.setdefault(number, name)
+            own = own if callee else names[number]
+        elif line.startswith("calls="):
+            of_callee = True  # the next line has what the called function executes
+        elif line[:1] in set("0123456789+-*"):
+            if not of_callee and Path(own).name == LIBRARY.name:
+                total += int(line.split()[1])
+            of_callee = False
+    return total
 
 
 def main():
@@ -122,15 +147,19 @@ def main():
         with tempfile.TemporaryDirectory() as folder:
             asyncio.run(run_case(given.case, given.requests, Path(folder)))
         return
+    counts = {case: counted(case, given.requests) for case in CASES}
     result = {
         "command": f"python benchmarks/gate_instructions.py --requests {given.requests}",
         "machine": platform.processor() or platform.machine(),
         "python": platform.python_version(),
-        "instructions": {case: counted(case, given.requests) for case in CASES},
+        "instructions": {case: every for case, (every, _) in counts.items()},
+        "puzzles": {case: kernels for case, (_, kernels) in counts.items()},
     }
     if given.json != "-":
         for case, instructions in result["instructions"].items():
-            print(f"{case:>14}: {instructions:,} instructions a request")
+            print(
+                f"{case:>14}: {instructions:,} instructions a request, {result['puzzles'][case]:,} of them of puzzles"
+            )
     write_json(result, given.json)
 
 

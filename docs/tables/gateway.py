@@ -57,8 +57,12 @@ def gate_beside_altcha() -> str:
 def gate_instructions() -> str:
     """Instructions of a request in the application, by case."""
     result = read("benchmarks/gate_instructions")
-    rows = [[name, f"{count / 1e6:.2f}"] for name, count in result["instructions"].items()]
-    return table(["request", "million instructions"], rows) + f"\n`{result['command']}`, Python {result['python']}\n"
+    counts = result["instructions"].items()
+    rows = [[name, f"{count / 1e6:.2f}", f"{result['puzzles'][name] / 1e6:.2f}"] for name, count in counts]
+    return (
+        table(["request", "million instructions", "of them of puzzles"], rows)
+        + f"\n`{result['command']}`, Python {result['python']}\n"
+    )
 
 
 def _part(service: str, names: Mapping[str, str]) -> str:

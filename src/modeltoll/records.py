@@ -218,6 +218,13 @@ class Account:
             self.first_seen, self.last_seen, self.groups, rows,
         )  # fmt: skip
 
+    def with_work(self, work: float) -> Account:
+        """The same with another number of seconds issued."""
+        return Account(
+            self.caller, self.model, self.rows, self.requests, self.leaks, self.evidence, work, self.tariff,
+            self.first_seen, self.last_seen, self.groups, self.settled_rows,
+        )  # fmt: skip
+
 
 @quick_init
 @dataclass(frozen=True, slots=True)

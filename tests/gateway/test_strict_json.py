@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 
 import pytest
@@ -89,3 +90,16 @@ def test_ordinary_documents_are_not_read_twice(monkeypatch):
     ):
         load_request(body)
     assert slow == []
+
+
+@pytest.mark.parametrize(
+    "document", ['[1, 2.5, {"a": 1, "a": 2}]', '[1, "a:b", null]', "[1e308, 1e308, true]", "[9e99, null]"]
+)
+def test_a_list_is_plain_only_where_no_item_holds_a_colon(document):
+    items = json.loads(document)
+    assert strict_json._is_plain(items) == all(type(item) in (int, float, bool, type(None)) for item in items)
+
+
+def test_a_member_that_is_repeated_behind_numbers_is_refused():
+    with pytest.raises(RequestError):
+        load_request(b'{"a": [1, 2.5, {"b": 1, "b": 2}]}')

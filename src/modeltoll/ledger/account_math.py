@@ -213,7 +213,12 @@ def spend(stored: DailyUsage | None, more: DailyUsage, quota: DailyQuota) -> Dai
 
 def hashed_name(caller: Caller, salt: bytes) -> str:
     """The caller's pseudonym in the log: 16 hexadecimal digits, keyed so that trying all network prefixes is useless."""
-    return blake2b(caller.name.encode(), key=salt, digest_size=8).hexdigest()
+    return _hashed(caller.name, salt)
+
+
+@lru_cache(maxsize=1024)  # a request needs its caller's twice
+def _hashed(name: str, salt: bytes) -> str:
+    return blake2b(name.encode(), key=salt, digest_size=8).hexdigest()
 
 
 @lru_cache(maxsize=32)  # there are few purposes, and most processes have one ledger

@@ -171,7 +171,7 @@ class MemoryLedger:
         pages = self._opened()
         page = pages.get((caller.name, entry.model))
         if page is not None:
-            page.account = replace(page.account, work=page.account.work + entry.work.seconds)
+            page.account = page.account.with_work(page.account.work + entry.work.seconds)
         for update in updates:
             page = pages.get((update.account, entry.model))
             if page is not None:

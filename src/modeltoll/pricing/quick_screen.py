@@ -2,14 +2,14 @@
 
 The supremum of the likelihood over the null is at least the likelihood of any law in it. So log M <= log numerator
 - sum c_k log q_k - N log(1 + rho0) for each kind's law q. Without known strangers the numerator is a mean of Dirichlet
-mixtures, whose logarithm is a sum of one term for each cell: it depends on the cell and its count alone, and is looked up.
+mixtures, whose logarithm is a sum of one term for each cell: it depends on the cell and its count alone, and is looked up. A
+mean of k mixtures is surely below a limit where each of them, times k, is.
 """
 
 from __future__ import annotations
 
 import math
 from functools import cached_property
-from operator import getitem
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,29 +28,32 @@ class QuickScreen:
     """``laws`` (few, cells): laws in the null, the likeliest first. ``tax``: log(1 + rho0), per row. Pure."""
 
     def __init__(self, mixture: DirichletMixture, laws: Floats, tax: float) -> None:
-        self._constants: list[float] = mixture.log_constants.tolist()
-        self._totals: list[float] = mixture.totals.tolist()
         self._priors: list[list[float]] = mixture.priors.tolist()
+        constants = (mixture.log_constants + math.log(len(self._priors))).tolist()
+        self._beside: list[tuple[float, float]] = list(zip(constants, mixture.totals.tolist(), strict=True))
         self._log_laws: list[list[float]] = np.log(laws).tolist()
         self._tax = tax
 
     def is_below(self, counts: tuple[int, ...], limit: float) -> bool:
         """Whether log M of these counts (cells,) is surely below ``limit``, which is so by the first law or by another one."""
         rows = sum(counts)
-        beside = [
-            constant - math.lgamma(total + rows) - self._tax * rows
-            for constant, total in zip(self._constants, self._totals, strict=True)
-        ]
-        return any(self._bound(counts, law, beside) < limit for law in range(len(self._log_laws)))
+        spare = limit + self._tax * rows
+        left = [spare - constant + math.lgamma(total + rows) for constant, total in self._beside]
+        for law in range(len(self._log_laws)):  # noqa: SIM110  without the frame of a generator
+            if self._is_within(left, counts, law):
+                return True
+        return False
 
-    def _bound(self, counts: tuple[int, ...], law: int, beside: list[float]) -> float:
+    def _is_within(self, left: list[float], counts: tuple[int, ...], law: int) -> bool:
+        """Whether the sum of the cells' terms by one law is below what is ``left`` of the limit, under each prior."""
         try:
-            terms = [sum(map(getitem, table, counts)) for table in self._tables[law]]
+            for terms, most in zip(self._tables[law], left, strict=True):
+                if sum([term[count] for term, count in zip(terms, counts, strict=True)]) >= most:
+                    return False
         except IndexError:
-            terms = [self._sum(counts, law, priors) for priors in self._priors]
-        logs = [term + other for term, other in zip(terms, beside, strict=True)]
-        highest = max(logs)
-        return highest + math.log(sum([math.exp(log - highest) for log in logs]))
+            sums = [self._sum(counts, law, priors) for priors in self._priors]
+            return all(found < most for found, most in zip(sums, left, strict=True))
+        return True
 
     def _sum(self, counts: tuple[int, ...], law: int, priors: list[float]) -> float:
         cells = zip(counts, priors, self._log_laws[law], strict=True)

@@ -6,21 +6,21 @@ the key of a seal and, under another label, the proof that redeems a token. Neit
 
 from __future__ import annotations
 
-import hmac
 from hashlib import sha256
 from typing import TYPE_CHECKING
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from modeltoll.puzzle.functions import SECRET_BYTES
 
 if TYPE_CHECKING:
-    import hashlib
-
     from modeltoll.toll_records import Solution
 
-__all__ = ["DIGEST_BYTES", "KEY_BYTES", "PROOF_BYTES", "digest_proof", "hkdf", "proof_of", "seal_key"]
+__all__ = ["DIGEST_BYTES", "KEY_BYTES", "PROOF_BYTES", "digest_proof", "proof_of", "seal_key"]
 
 KEY_BYTES = PROOF_BYTES = DIGEST_BYTES = 32
-_NO_SALT = b"\0" * DIGEST_BYTES
+_SHA256 = SHA256()
 _SEAL_LABEL = b"modeltoll seal v2"
 _PROOF_LABEL = b"modeltoll proof v2"
 _DIGEST_LABEL = b"modeltoll proof digest v2"
@@ -53,18 +53,4 @@ def _derive(solution: Solution, label: bytes) -> bytes:
     secret = solution.secret
     if not secret or len(secret) != SECRET_BYTES * len(solution.counters):
         raise ValueError("the solution's secret is not one value per part")
-    return hkdf(secret, label)
-
-
-def hkdf(secret: bytes, label: bytes) -> bytes:
-    """HKDF-SHA256 (RFC 5869) of a secret without salt: its first and only block of 32 bytes. ``label``: the info."""
-    extracted = hmac.new(_NO_SALT, secret, _sha256).digest()
-    return hmac.new(extracted, label + b"\x01", _sha256).digest()
-
-
-def _sha256(data: bytes = b"") -> hashlib._Hash:
-    """SHA-256 as a function, with which ``hmac`` takes its own code. OpenSSL's HMAC looks its algorithm up for each key.
-
-    That takes several times as long as the hashes themselves.
-    """
-    return sha256(data)
+    return HKDF(_SHA256, DIGEST_BYTES, salt=None, info=label).derive(secret)

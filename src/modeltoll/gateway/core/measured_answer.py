@@ -44,7 +44,9 @@ class MeasuredAnswer:
             AnswerError, RequestError: it cannot be measured; nothing of the answer may be released.
         """
         clean = model.clean_leaks(self.evidence, self.early)
-        if clean is not None and not (clean.values.min(initial=0.0) >= 0.0 and clean.values.max(initial=0.0) < np.inf):
+        if clean is None:
+            return self
+        if not (clean.values.min(initial=0.0) >= 0.0 and clean.values.max(initial=0.0) < np.inf):
             raise AnswerError(
                 "the leak of an answer is negative or not finite", private=f"by {', '.join(clean.measures)}"
             )

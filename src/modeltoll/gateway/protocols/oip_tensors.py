@@ -71,14 +71,15 @@ def flattened(data: object, shape: tuple[int, ...], kinds: frozenset[type]) -> l
     """
     if not isinstance(data, list):
         raise ValueError("is not a list")  # noqa: TRY004  as the other faults
-    items = data
+    items, found = data, set(map(type, data))
     for length in shape[1:]:
-        if set(map(type, items)) != {list}:
+        if found != {list}:
             break
         if set(map(len, items)) != {length}:
             raise ValueError("is ragged, or not nested as its 'shape' says")
         items = list(chain.from_iterable(items))
-    if not kinds.issuperset(map(type, items)):
+        found = set(map(type, items))
+    if not kinds.issuperset(found):
         raise ValueError(f"holds something that is not {' or '.join(sorted(kind.__name__ for kind in kinds))}")
     if len(items) != math.prod(shape):
         raise ValueError("does not fill its 'shape'")
@@ -126,7 +127,7 @@ def numbers(data: object, datatype: str, shape: tuple[int, ...], kinds: frozense
         read = unpacked_numbers(data, datatype, shape).astype(np.float64)
     else:
         items = flattened(data, shape, kinds)
-        read = np.array(items, dtype=np.float64)
+        read = np.fromiter(items, np.float64, len(items))
         if not _all_finite(items, read):
             raise ValueError("holds a number that is not finite")
     return np.asarray(read.reshape(shape[0], -1))
@@ -156,7 +157,7 @@ def _values(data: object, datatype: str, shape: tuple[int, ...]) -> NDArray[Any]
         raise ValueError("is of BF16, which is sent as raw bytes only")
     elif datatype in BROKEN:
         items = flattened(data, shape, _MISSING)
-        read = np.array(items, dtype=np.float64)
+        read = np.fromiter(items, np.float64, len(items))
         if NUMERIC[datatype] != np.float64:
             with np.errstate(over="ignore"):
                 read = read.astype(NUMERIC[datatype])

@@ -5,9 +5,9 @@ The model server is always asked for its log-probabilities; a caller who did not
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -43,10 +43,7 @@ from modeltoll.gateway.protocols.protocol import JSON, ParsedRequest, ServiceDes
 from modeltoll.gateway.protocols.rows import check_row_limit
 from modeltoll.gateway.protocols.strict_json import load_object
 from modeltoll.gateway.protocols.text_inputs import TextProtocol, check_model, only_texts
-from modeltoll.records import Evidence
-
-if TYPE_CHECKING:
-    from modeltoll.records import Answer
+from modeltoll.records import Answer, Evidence
 
 __all__ = ["OpenAIChat"]
 
@@ -79,7 +76,7 @@ def _stripped(asked: int | None, documents: LastDocument, answer: Answer) -> Ans
     document = documents.take(answer)
     for choice in document["choices"]:
         without_logprobs(choice, asked)
-    return replace(answer, body=msgspec.json.encode(document))
+    return Answer(answer.status, answer.content_type, msgspec.json.encode(document), answer.headers)
 
 
 class OpenAIChat(OpenAIErrors, TextProtocol):

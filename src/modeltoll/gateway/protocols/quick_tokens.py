@@ -48,22 +48,18 @@ def quick_probabilities(tokens: list[Any], most: int) -> list[list[float]] | Non
         return None
     table = []
     for token in read:
-        alternatives = token.top_logprobs
-        logs = [LEAST if one.logprob is None else one.logprob for one in alternatives]
-        if not logs or max(logs) > ROUNDING or token.logprob > ROUNDING:
+        shown: list[_Token | _Alternative] = [token, *token.top_logprobs]
+        if [one for one in shown if one.bytes and len(one.bytes) > 4 * len(one.token) + 4]:  # not bytes of its text
             return None
-        if not _has_own_bytes(token) or not all(map(_has_own_bytes, alternatives)):
+        logs = [LEAST if one.logprob is None else one.logprob for one in shown]
+        if len(logs) < 2 or max(logs) > ROUNDING:
             return None
-        known = [math.exp(max(min(log, 0.0), LEAST)) for log in logs]
-        own = math.exp(max(min(token.logprob, 0.0), LEAST))
+        if max(logs) > 0.0 or min(logs) < LEAST:
+            logs = [max(min(log, 0.0), LEAST) for log in logs]
+        own, *known = map(math.exp, logs)
         if own not in known:
             known.append(own)
         if len(known) > most or math.isnan(sum(known)):
             return None
         table.append(known)
     return table
-
-
-def _has_own_bytes(token: _Alternative | _Token) -> bool:
-    """Whether the bytes of a token can be those of its text."""
-    return not token.bytes or len(token.bytes) <= 4 * len(token.token) + 4

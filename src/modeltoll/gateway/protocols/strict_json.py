@@ -109,9 +109,18 @@ def _has_unique_members(document: Any, text: bytes) -> bool:
             colons += len(value)
             waiting += value
             waiting += value.values()
-        elif kind is list and not _PLAIN.issuperset(map(type, value)):
+        elif kind is list and not _is_plain(value):
             waiting += value
     return colons == text.count(b":")
+
+
+def _is_plain(items: list[Any]) -> bool:
+    """Whether no item of a list holds a colon, which is so of numbers: they alone can be added up."""
+    try:
+        sum(items)
+    except (TypeError, OverflowError):  # a null is plain, too; whole numbers may be too large for a sum with fractions
+        return _PLAIN.issuperset(map(type, items))
+    return True
 
 
 def load_request(body: bytes, *, missing: bool = True) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +25,7 @@ __all__ = ["MOST", "check_counted", "cut_alternatives", "most_counted", "token_t
 
 MOST = 20  # log-probabilities per token that the API gives at most
 _END_TOKENS = 2  # of a completion: tokens that end it are counted by some servers and not reported
+_UNKNOWN = [0.0] * (MOST + 1)
 _ASCII = 0x80
 _ONE_BIT = np.array([[0.5, 0.5, *[0.0] * (MOST - 1)]])  # of an end that came or did not come
 _SHOWS_MORE = "the model server's answer shows more of a token than its log-probabilities"
@@ -40,12 +42,10 @@ def token_table(tokens: list[Any]) -> tuple[Floats, int]:
     Raises:
         AnswerError: they are not probabilities, or show more than that.
     """
-    table, covered = np.zeros((len(tokens), MOST + 1)), 0
-    quick = quick_probabilities(tokens, MOST + 1)
-    for row, token in enumerate(tokens):
-        known = _known(token) if quick is None else quick[row]
-        table[row, : len(known)] = known
-        covered += len(_written(token)) + 1
+    rows = quick_probabilities(tokens, MOST + 1) or [_known(token) for token in tokens]
+    padded = chain.from_iterable([known + _UNKNOWN[len(known) :] for known in rows])
+    table = np.fromiter(padded, np.float64, len(rows) * len(_UNKNOWN)).reshape(len(rows), len(_UNKNOWN))
+    covered = sum([len(_written(token)) + 1 for token in tokens])
     if not (table.sum(axis=1) <= 1 + ROUNDING).all():  # nor is a NaN a probability
         raise AnswerError("the log-probabilities of a token sum to more than 1")
     return np.minimum(table, 1.0), covered
