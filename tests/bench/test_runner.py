@@ -17,6 +17,7 @@ from modeltoll.bench import runner, suites
 from modeltoll.bench.attack_setup import PreparedAttack, prepare_attack
 from modeltoll.bench.experiment import ResultOrigin
 from modeltoll.bench.extraction import load_cached
+from modeltoll.bench.honest.workload import WORKLOADS
 from modeltoll.bench.report.aggregate import Results
 from modeltoll.bench.report.curves import leak_against_queries
 from modeltoll.bench.report.page import report_sections, write_report
@@ -73,6 +74,11 @@ def test_options_restrict_a_suite():
     assert {(one.dataset, one.attack, one.profile, one.queries) for one in planned} == {
         ("mnist", "copycat", "quick", 500)
     }
+    ours = plan_experiments("honest", SuiteOptions(("mnist",), tolls=("conformal",)))
+    assert {one.tariff for one in ours} == {"conformal"}
+    assert {one.workload for one in ours} == set(WORKLOADS)
+    with pytest.raises(SettingsError, match="there is no toll free; there are: none, published"):
+        plan_experiments("honest", SuiteOptions(tolls=("free",)))
     assert {one.seed for one in planned} == {0, 1}
     with pytest.raises(SettingsError):
         plan_experiments("no such", SuiteOptions())

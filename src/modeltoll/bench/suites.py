@@ -28,6 +28,7 @@ from modeltoll.bench.toll_schemes import (
     DEFAULT_MEASURES,
     OUR_TOLLS,
     PUBLISHED,
+    TOLLS,
 )
 from modeltoll.errors import SettingsError
 
@@ -111,6 +112,7 @@ class SuiteOptions:
     queries: int | None = None
     foreign: str = ""
     defences: tuple[str, ...] = ()
+    tolls: tuple[str, ...] = ()
 
 
 _SuitePlan = Callable[[ExperimentFrame, tuple[str, ...]], Iterator[Experiment]]
@@ -221,7 +223,7 @@ def plan_experiments(name: str, options: SuiteOptions) -> tuple[Experiment, ...]
     """The experiments of a suite, first those with seed 0, then the further seeds.
 
     Raises:
-        SettingsError: there is no such suite, data set or defence.
+        SettingsError: there is no such suite, data set, toll or defence.
     """
     if name not in SUITES:
         raise SettingsError([f"there is no suite {name!r}; there are: {', '.join(SUITES)}"])
@@ -231,12 +233,16 @@ def plan_experiments(name: str, options: SuiteOptions) -> tuple[Experiment, ...]
     if missing:
         raise SettingsError([f"there is no data set {', '.join(missing)}; there are: {', '.join(TARGETS)}"])
     profile = options.profile or suite.profile
+    if missing := [toll for toll in options.tolls if toll not in TOLLS]:
+        raise SettingsError([f"there is no toll {', '.join(missing)}; there are: {', '.join(TOLLS)}"])
     defences = tuple(DEFENCES.find(defence).name for defence in options.defences or DEFENCES.built_in)
     experiments: list[Experiment] = []
     for seed, dataset in product(range(min(options.seeds, suite.seeds)), datasets):
         queries = options.queries or TARGETS[dataset].queries
         planned = suite.plan(ExperimentFrame(name, dataset, profile, seed, queries, defences), options.attacks)
         for one in planned:
+            if options.tolls and one.tariff not in options.tolls:
+                continue
             foreign = "" if one.attack == HONEST else options.foreign or one.foreign
             experiments.append(replace(one, foreign=foreign))
     return tuple(dict.fromkeys(experiments))

@@ -72,6 +72,7 @@ def run(options: RunOptions) -> None:
         options.queries,
         options.foreign,
         tuple(options.defence or ()),
+        tuple(options.toll or ()),
     )
     planned = [experiment for name in options.names for experiment in suites.plan_experiments(name, chosen)]
     if options.times is not None and not options.times.is_file():

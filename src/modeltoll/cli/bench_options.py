@@ -40,6 +40,9 @@ class RunOptions:
     cache: Cache = USUAL_CACHE
     dataset: Annotated[list[str] | None, typer.Option(help="Run only this data set; may be repeated.")] = None
     attack: Annotated[list[str] | None, typer.Option(help="Run only this attack; may be repeated.")] = None
+    toll: Annotated[
+        list[str] | None, typer.Option(help="Run only under this toll, e.g. conformal or published; may be repeated.")
+    ] = None
     defence: Annotated[
         list[str] | None, typer.Option(help="Run only this defence, in suites that compare them; may be repeated.")
     ] = None
