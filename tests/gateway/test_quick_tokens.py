@@ -97,3 +97,11 @@ def test_a_log_probability_that_is_no_number_is_refused(place):
     assert quick_probabilities(tokens, MOST + 1) is None
     with pytest.raises(AnswerError, match="not a number of 0 or less"):
         token_table(tokens)
+
+
+@pytest.mark.parametrize("beside", [1e6, -1e6, float("inf")])
+def test_what_stands_beside_a_log_probability_that_is_no_number_does_not_matter(beside):
+    tokens = [{**USUAL, "logprob": float("nan"), "top_logprobs": [{"token": "a", "logprob": beside}]}]
+    assert quick_probabilities(tokens, MOST + 1) is None
+    with pytest.raises(AnswerError):
+        token_table(tokens)

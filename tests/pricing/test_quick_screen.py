@@ -84,6 +84,15 @@ def test_terms_are_the_same_beside_the_tables():
     assert not quick.is_below(counts, expected - 1e-6)
 
 
+def test_a_law_that_has_no_likelihood_clears_nothing():
+    test, _, _ = evidence_test(0)
+    law = np.array([0.0, *[1 / (CELLS - 1)] * (CELLS - 1)])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        quick = QuickScreen(test._numerator.dirichlet, law[None], 0.02)
+        for counts in ((0, *[5] * (CELLS - 1)), (7, *[0] * (CELLS - 1)), (600, *[0] * (CELLS - 1))):
+            assert not quick.is_below(counts, LIMIT)
+
+
 def test_few_leaks_are_rounded_like_many():
     values = np.random.default_rng(0).lognormal(0.0, 30.0, (200, 3))
     values[0] = (0.0, -0.0, 1.7e308)

@@ -52,14 +52,14 @@ def quick_probabilities(tokens: list[Any], most: int) -> list[list[float]] | Non
         if [one for one in shown if one.bytes and len(one.bytes) > 4 * len(one.token) + 4]:  # not bytes of its text
             return None
         logs = [LEAST if one.logprob is None else one.logprob for one in shown]
-        if len(logs) < 2 or max(logs) > ROUNDING:
+        if len(logs) < 2 or max(logs) > ROUNDING or math.isnan(sum(logs)):  # a NaN has no place in an order
             return None
         if max(logs) > 0.0 or min(logs) < LEAST:
             logs = [max(min(log, 0.0), LEAST) for log in logs]
         own, *known = map(math.exp, logs)
         if own not in known:
             known.append(own)
-        if len(known) > most or math.isnan(sum(known)):
+        if len(known) > most:
             return None
         table.append(known)
     return table
