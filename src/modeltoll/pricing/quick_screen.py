@@ -48,9 +48,8 @@ class QuickScreen:
         """Whether the sum of the cells' terms by one law is below what is ``left`` of the limit, under each prior."""
         try:
             for terms, most in zip(self._tables[law], left, strict=True):
-                if (
-                    not sum([term[count] for term, count in zip(terms, counts, strict=True)]) < most
-                ):  # nor does a NaN clear
+                found = sum([term[count] for term, count in zip(terms, counts, strict=True)])
+                if not found < most:  # nor does a NaN clear
                     return False
         except IndexError:
             sums = [self._sum(counts, law, priors) for priors in self._priors]
