@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,11 +12,14 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from modeltoll.bench import datasets  # noqa: E402  torch first: without it there is nothing to test
-from modeltoll.bench.victims import onnx_stages, registry, training  # noqa: E402
+from modeltoll.bench.shared_progress import no_progress  # noqa: E402
+from modeltoll.bench.victims import onnx_stages, registry, trained_networks, training  # noqa: E402
 from modeltoll.bench.victims.networks import ARCHITECTURES, MnistNet, ResidualNet, ResNet, as_tensor  # noqa: E402
 from modeltoll.bench.victims.training import TrainingRecipe, build, train  # noqa: E402
 
 pytestmark = pytest.mark.torch
+
+VICTIM_FILES = Path(__file__).parents[2] / "results" / "victims"
 
 RECIPE = TrainingRecipe("mnistnet", epochs=3, rate=0.05, batch=32, shift=2, flip=True)
 
@@ -121,3 +126,15 @@ def test_every_victim_has_a_known_architecture_and_shifted_images_are_windows():
     moved = training.augment(x, torch.Generator().manual_seed(1), shift=2, flip=False)
     assert moved.shape == x.shape
     assert set(moved.unique().tolist()) <= {0.0, *x.unique().tolist()}
+
+
+@pytest.mark.parametrize("path", sorted(VICTIM_FILES.glob("*.pt")), ids=lambda path: path.stem)
+def test_a_victim_that_is_kept_with_the_results_is_read_from_the_cache(path, tmp_path):
+    shutil.copy(path, tmp_path)
+    name = path.stem.split("-", 1)[1].rpartition("-")[0]
+    recipe = registry.VICTIMS[name].recipe
+    network = trained_networks.trained_network(recipe, images(), tmp_path / path.name, no_progress)
+    inputs = torch.rand((4, 3, 32, 32), generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        assert network(inputs).shape == (4, 10)
+        assert not torch.equal(network(inputs), build(recipe).eval()(inputs))
