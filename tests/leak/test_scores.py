@@ -134,6 +134,7 @@ def test_declarations_that_cannot_be_used_are_refused():
 
 def test_one_column_is_the_probability_or_the_logit_of_class_1():
     assert check_scores([[0.87], [0.0], [1.0005]]) == pytest.approx(np.array([[0.13, 0.87], [1, 0], [0, 1]]))
+    assert probabilities([[0.0, 1.7e308, -1.7e308]], "logits").tolist() == [[0.0, 1.0, 0.0]]
     assert probabilities([[0.0], [2.0]], "logits") == pytest.approx(np.array([[0.5, 0.5], [0.1192029, 0.8807971]]))
     for kind in ("probabilities", "logits"):
         assert probabilities([[0.87]], kind, 2).shape == (1, 2)

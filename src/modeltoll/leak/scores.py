@@ -133,7 +133,8 @@ def probabilities(
         _check_finite(logits)
         if logits.shape[1] == 1:
             logits = np.hstack((np.zeros_like(logits), logits))
-        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        with np.errstate(over="ignore"):  # a difference beyond the largest number is minus infinity, whose power is 0
+            powers = np.exp(logits - logits.max(axis=1, keepdims=True))
         return np.asarray(powers / powers.sum(axis=1, keepdims=True))
     if kind != "labels":
         raise SettingsError([f"output.kind is {kind!r}; it may be {', '.join(OUTPUT_KINDS)}"])
