@@ -79,7 +79,9 @@ def bench_thief_targets(dataset: str) -> str:
     for target in _THIEVES[dataset]:
         ratios = [found.get((target.suite, target.images, target.evasion, toll)) for toll in _SHOWN]
         least = target.least * (ratios[-1] or 0.0) if target.share else target.least
-        aim = f"{percent(target.least)} of without kinds: {times(least)}" if target.share else times(least)
+        aim = f"{percent(target.least)} of without kinds" if target.share else ""
+        if not target.share or ratios[-1] is not None:
+            aim += (": " if aim else "") + times(least)
         met = _NONE if ratios[0] is None else "yes" if ratios[0] >= least else "no"
         rows.append([target.images or "Tiny-ImageNet", target.evasion, aim, *map(times, ratios), met])
     return table(["images", "evasion", "target", *(TOLL_TITLES[toll] for toll in _SHOWN), "met"], rows, 2)
