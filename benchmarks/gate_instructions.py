@@ -2,11 +2,12 @@
 
     python benchmarks/gate_instructions.py [--requests 300] [--json FILE]
 
-Needs valgrind, whose callgrind counts. Each case runs in a process of its own, with a ledger in memory and prepared answers of a
-model server, through the public application (ASGI): with headers, caller, metrics and response, without the HTTP server and the
-connection to the model server. *pass-through*: an application that hands the same row on. *rows*: a row that is measured by
-entropy, under a tariff with declared kinds and classes, and its toll. *chats*: a chat of ten tokens in shadow mode. Counted are
-the instructions of all threads, after the first requests, once puzzles are precomputed.
+Needs valgrind, whose callgrind counts. Each case runs in a process of its own, with prepared answers of a model server, through
+the public application (ASGI): with headers, caller, metrics and response, without the HTTP server and the connection to the
+model server. *pass-through*: an application that hands the same row on. *rows*: a row that is measured by entropy, under a
+tariff with declared kinds and classes, and its toll, on each ledger; a ledger's server is not counted. *chats*: a chat of ten
+tokens in shadow mode, with a ledger in memory. Counted are the instructions of all threads, after the first requests, once
+puzzles are precomputed.
 
 A small toll's puzzle is not precomputed: it takes one evaluation of Argon2id, which no code of the gate can make cheaper. The
 instructions of the native kernels are part of the count, and are shown beside it as *puzzles*.
@@ -26,10 +27,12 @@ import re
 import subprocess
 import sys
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 import gateway_fixtures as fixtures
 import neighbour_fixtures as neighbours
+import uvloop
 from profile_gateway import request_scope
 from proxy_load import BARE, write_json
 
@@ -40,9 +43,13 @@ from modeltoll.puzzle.precomputed import PrecomputedPool
 from modeltoll.records import Answer
 from modeltoll.testing.chat_server import CHAT_PATH
 from modeltoll.testing.model_servers import FakeUpstream
+from modeltoll.testing.servers import postgres_server, valkey_server
 
 ROWS, CHATS = "rows", "chats"
-CASES = {BARE: 200, ROWS: 402, CHATS: 200}  # and the status of their answers
+SERVERS = {"rows, PostgreSQL": postgres_server, "rows, Valkey": valkey_server}
+SQLITE = "rows, SQLite"
+CASES = {BARE: 200, ROWS: 402, SQLITE: 402, **dict.fromkeys(SERVERS, 402), CHATS: 200}  # and the status of their answers
+MEMORY, FILE = "memory://", "sqlite:///ledger.db"
 WARM_UP, BODIES, UNIT_MS = 300, 500, 5.0
 TOTAL = re.compile(r"^totals: (\d+)", re.MULTILINE)
 OBJECT = re.compile(
@@ -50,19 +57,19 @@ OBJECT = re.compile(
 )  # of callgrind's format: the file of the functions that follow, or of a callee
 
 
-def row_case(folder):
+def row_case(folder, ledger):
     """The settings of a gateway for rows, the path, bodies of requests and answers."""
     rng = random.Random(1)
-    settings, _, _ = fixtures.write_settings(folder, ROWS, 1, UNIT_MS, "memory://")
+    settings, _, _ = fixtures.write_settings(folder, ROWS, 1, UNIT_MS, ledger)
     bodies = [fixtures.request_body(rng) for _ in range(BODIES)]
     return settings, fixtures.PATH, bodies, list(fixtures.answer_bodies())
 
 
-def chat_case(folder):
+def chat_case(folder, ledger):
     """The same for chats in shadow mode."""
     rng, answer = random.Random(1), neighbours.chat_answers()
     settings, _, _ = neighbours.chat_settings(folder, CHATS, "shadow", 1, UNIT_MS)
-    settings.write_text(settings.read_text().replace(f"sqlite:///chat-{CHATS}.db", "memory://"))
+    settings.write_text(settings.read_text().replace(f"sqlite:///chat-{CHATS}.db", ledger))
     words = [" ".join(str(rng.randrange(10_000)) for _ in range(20)) for _ in range(BODIES)]
     asked = [{"model": neighbours.CHAT, "messages": [{"role": "user", "content": text}]} for text in words]
     answers = [answer(CHAT_PATH, b'{"top_logprobs": 20}').partition(b"\r\n\r\n")[2] for _ in range(BODIES)]
@@ -92,9 +99,9 @@ def count(state):
     subprocess.run(["callgrind_control", "-i", state, str(os.getpid())], check=True, stdout=subprocess.DEVNULL)
 
 
-async def run_case(case, requests, folder):
-    """What is counted, in a process under valgrind."""
-    settings, path, bodies, answers = (chat_case if case == CHATS else row_case)(folder)
+async def run_case(case, requests, folder, ledger):
+    """What is counted, in a process under valgrind. ``ledger``: its URL."""
+    settings, path, bodies, answers = (chat_case if case == CHATS else row_case)(folder, ledger)
     bodies, answers = itertools.cycle(bodies), itertools.cycle(answers)
     upstream = FakeUpstream(lambda *_: Answer(200, "application/json", next(answers)))
     gateway = build_gateway(load_settings(settings), upstream)
@@ -110,10 +117,14 @@ async def run_case(case, requests, folder):
 
 def counted(case, requests):
     """Instructions of one request of a case, and those of them in native kernels."""
-    with tempfile.TemporaryDirectory() as folder:
+    with ExitStack() as opened:
+        folder = opened.enter_context(tempfile.TemporaryDirectory())
+        ledger = FILE if case == SQLITE else MEMORY
+        if case in SERVERS:
+            ledger = opened.enter_context(SERVERS[case]()).url
         output = Path(folder) / "callgrind.out"
         valgrind = ["valgrind", "-q", "--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={output}"]
-        own = [sys.executable, __file__, "--case", case, "--requests", str(requests)]
+        own = [sys.executable, __file__, "--case", case, "--ledger", ledger, "--requests", str(requests)]
         subprocess.run([*valgrind, *own], check=True, env={**os.environ, "OPENBLAS_NUM_THREADS": "1"})
         text = output.read_text()
         return round(int(TOTAL.search(text).group(1)) / requests), round(in_kernels(text) / requests)
@@ -141,13 +152,15 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--requests", type=int, default=300)
     parser.add_argument("--json", metavar="FILE", help="also write the result; - for standard output alone")
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), help="count these alone")
     parser.add_argument("--case", choices=CASES, help=argparse.SUPPRESS)
+    parser.add_argument("--ledger", default=MEMORY, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.case:
         with tempfile.TemporaryDirectory() as folder:
-            asyncio.run(run_case(given.case, given.requests, Path(folder)))
+            uvloop.run(run_case(given.case, given.requests, Path(folder), given.ledger))
         return
-    counts = {case: counted(case, given.requests) for case in CASES}
+    counts = {case: counted(case, given.requests) for case in given.cases}
     result = {
         "command": f"python benchmarks/gate_instructions.py --requests {given.requests}",
         "machine": platform.processor() or platform.machine(),
@@ -158,7 +171,7 @@ def main():
     if given.json != "-":
         for case, instructions in result["instructions"].items():
             print(
-                f"{case:>14}: {instructions:,} instructions a request, {result['puzzles'][case]:,} of them of puzzles"
+                f"{case:>16}: {instructions:,} instructions a request, {result['puzzles'][case]:,} of them of puzzles"
             )
     write_json(result, given.json)
 
