@@ -95,11 +95,9 @@ def test_a_server_that_does_not_answer_is_waited_for_as_long_as_the_url_says(url
         assert refused(opened(f"{url}?timeout=0.05"), caplog) == "the ledger's server takes too long"
 
     async def go():
-        ledger = await opened(url)
-        ledger._server._groups.timeout = 0.1
+        ledger = await opened(f"{url}?timeout=1")
         with server.paused(), pytest.raises(LedgerError, match="takes too long"):
             await ledger.charge(CALLER, new_charge(1))
-        ledger._server._groups.timeout = 60.0
         rows = (await ledger.charge(CALLER, new_charge(2))).rows
         await ledger.close()
         return rows

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from modeltoll.errors import LedgerError
+from modeltoll.ledger.deadlines import Deadlines
 from modeltoll.ledger.failover import PAUSES
 
 if TYPE_CHECKING:
@@ -93,6 +94,8 @@ class StepGroups(Generic[C]):
         self._waiting: list[_Step[C]] = []
         self._idle: list[GroupConnection[C]] = []
         self._groups: set[asyncio.Task[None]] = set()
+        self._step_deadlines: Deadlines[_Step[C]]  # both are made for the event loop
+        self._group_deadlines: Deadlines[asyncio.Task[None]]
 
     def open(self) -> None:
         """Accept steps, in the running event loop."""
@@ -120,12 +123,9 @@ class StepGroups(Generic[C]):
             raise LedgerError("the ledger is not open")
         loop = self._enter_loop()
         step = _Step(command, repeatable, alone, loop.create_future())
-        late = loop.call_later(self.timeout, self._fail, step, TimeoutError(f"nothing within {self.timeout} s"))
+        self._step_deadlines.add(step.result, step)
         self._submit(step)
-        try:
-            return await step.result
-        finally:
-            late.cancel()
+        return await step.result
 
     def _enter_loop(self) -> asyncio.AbstractEventLoop:
         """The event loop that runs. The steps and connections of one that ended before the ledger was closed are forgotten."""
@@ -133,6 +133,8 @@ class StepGroups(Generic[C]):
         if loop is not self._loop:
             self._loop, self._due = loop, False
             self._waiting, self._idle, self._groups = [], [], set()
+            self._step_deadlines = Deadlines(loop, self.timeout, self._fail_late)
+            self._group_deadlines = Deadlines(loop, self.timeout + _GRACE, asyncio.Task.cancel)
         return loop
 
     def _submit(self, step: _Step[C]) -> None:
@@ -147,12 +149,16 @@ class StepGroups(Generic[C]):
         while self._waiting and len(self._groups) < self._connections:
             task = asyncio.get_running_loop().create_task(self._run_group(self._next_group()))
             self._groups.add(task)
+            self._group_deadlines.add(task, task)
             task.add_done_callback(self._group_ended)
 
     def _next_group(self) -> Sequence[_Step[C]]:
         """Take the steps of the next group from those that wait: the first step, and others if it need not go alone."""
-        shared = [step for step in self._waiting if not step.alone][:_LARGEST_GROUP]
-        group = self._waiting[:1] if self._waiting[0].alone else shared
+        first = self._waiting[0]
+        if first.alone or len(self._waiting) == 1:
+            self._waiting = self._waiting[1:]
+            return [first]
+        group = [step for step in self._waiting if not step.alone][:_LARGEST_GROUP]
         taken = set(map(id, group))
         self._waiting = [step for step in self._waiting if id(step) not in taken]
         return group
@@ -163,8 +169,7 @@ class StepGroups(Generic[C]):
 
     async def _run_group(self, group: Sequence[_Step[C]]) -> None:
         try:
-            async with asyncio.timeout(self.timeout + _GRACE):
-                outcomes = await self._exchange([step.command for step in group])
+            outcomes = await self._exchange([step.command for step in group])
         except Exception as error:  # noqa: BLE001  it is the outcome of each step
             outcomes = [error] * len(group)
         except BaseException as error:
@@ -219,6 +224,9 @@ class StepGroups(Generic[C]):
             self._submit(step)
         else:
             self._fail(step, error)
+
+    def _fail_late(self, step: _Step[C]) -> None:
+        self._fail(step, TimeoutError(f"nothing within {self.timeout} s"))
 
     def _fail(self, step: _Step[C], error: Exception) -> None:
         if not step.result.done():
