@@ -48,7 +48,13 @@ from modeltoll.testing.servers import postgres_server, valkey_server
 ROWS, CHATS = "rows", "chats"
 SERVERS = {"rows, PostgreSQL": postgres_server, "rows, Valkey": valkey_server}
 SQLITE = "rows, SQLite"
-CASES = {BARE: 200, ROWS: 402, SQLITE: 402, **dict.fromkeys(SERVERS, 402), CHATS: 200}  # and the status of their answers
+CASES = {
+    BARE: 200,
+    ROWS: 402,
+    SQLITE: 402,
+    **dict.fromkeys(SERVERS, 402),
+    CHATS: 200,
+}  # and the status of their answers
 MEMORY, FILE = "memory://", "sqlite:///ledger.db"
 WARM_UP, BODIES, UNIT_MS = 300, 500, 5.0
 TOTAL = re.compile(r"^totals: (\d+)", re.MULTILINE)

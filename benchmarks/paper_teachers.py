@@ -25,7 +25,7 @@ from torch.nn import functional
 from modeltoll.bench import datasets
 from modeltoll.bench.paper import TABLE_2
 from modeltoll.bench.victims.registry import VICTIMS
-from modeltoll.bench.victims.teachers import TEACHERS, NetworkTeachers, load_teachers
+from modeltoll.bench.victims.teachers import TEACHERS, NetworkTeachers, TeacherRecipe, load_teachers
 from modeltoll.leak.pate import EPS_SUM, VoteReadout
 
 ROWS, TIMED, SEED = 2000, 500, 0
@@ -87,32 +87,52 @@ def alone(teachers: NetworkTeachers, flat: np.ndarray, labels: np.ndarray) -> li
     return [float((one.votes(flat).argmax(axis=1) == labels).mean()) for one in ones]
 
 
+def queries(name: str, folder: Path) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Flat rows of each of ``CALLERS``, (rows, d), and the labels of the honest ones."""
+    unseen, tiny = VICTIMS[name].load(folder, train=False), datasets.tiny_imagenet(folder).x
+    rng = np.random.default_rng(SEED)
+    foreign = datasets.resize_to(tiny[rng.permutation(len(tiny))[:ROWS]], unseen.x.shape[1:])
+    chosen = rng.permutation(len(unseen.x))[:ROWS]  # not the first ones: those of MNIST are the easier half
+    flat = {"standard": unseen.x[chosen].reshape(ROWS, -1), "copycat": foreign.reshape(ROWS, -1)}
+    return flat, unseen.y[chosen]
+
+
+def votes_of(
+    teachers: NetworkTeachers, recipe: TeacherRecipe, flat: dict[str, np.ndarray], labels: np.ndarray
+) -> dict[str, Any]:
+    """The accuracy of the vote on honest rows, and the mean cost of a row of each caller."""
+    readout = VoteReadout(recipe.sigma, EPS_SUM, delta=recipe.delta)
+    counts = {caller: teachers.votes(rows) for caller, rows in flat.items()}
+    return {
+        "accuracy_of_the_vote": float((counts["standard"].argmax(axis=1) == labels).mean()),
+        "cost": {caller: float(readout.leak(votes).mean()) for caller, votes in counts.items()},
+    }
+
+
+def paper_costs(name: str) -> dict[str, float]:
+    """The paper's mean cost of a query of each of ``CALLERS``."""
+    stated = {caller: TABLE_2[name, caller] for caller in CALLERS if (name, caller) in TABLE_2}
+    return {caller: line.cost / line.queries for caller, line in stated.items()}
+
+
 def study(name: str, folder: Path, cache: Path) -> dict[str, Any]:
     """Train the teachers of one data set, or read them from the cache, and measure their votes."""
-    private, unseen = (VICTIMS[name].load(folder, train=train) for train in (True, False))
+    private = VICTIMS[name].load(folder, train=True)
     begin = time.process_time()
     teachers, recipe = load_teachers(name, private, cache, printed_progress(name)), TEACHERS[name]
-    trained, readout = time.process_time() - begin, VoteReadout(recipe.sigma, EPS_SUM, delta=recipe.delta)
-    rng = np.random.default_rng(SEED)
-    tiny = datasets.tiny_imagenet(folder).x
-    foreign = datasets.resize_to(tiny[rng.permutation(len(tiny))[:ROWS]], unseen.x.shape[1:])
-    flat = {"standard": unseen.x[:ROWS].reshape(ROWS, -1), "copycat": foreign.reshape(ROWS, -1)}
-    counts = {caller: teachers.votes(rows) for caller, rows in flat.items()}
-    each, labels = alone(teachers, flat["standard"], unseen.y[:ROWS]), unseen.y[:ROWS]
+    trained = time.process_time() - begin
+    flat, labels = queries(name, folder)
+    measured = votes_of(teachers, recipe, flat, labels)
+    each = alone(teachers, flat["standard"], labels)
     return {
         "data": name,
         "recipe": asdict(recipe),
         "training_cpu_seconds_of_this_run": trained,  # little where the cache had some
         "rows": ROWS,
         "accuracy_alone": {"mean": float(np.mean(each)), "least": min(each), "most": max(each)},
-        "accuracy_of_the_vote": float((counts["standard"].argmax(axis=1) == labels).mean()),
         "ms_per_row": row_ms(teachers.votes, flat["standard"][:TIMED]),
-        "cost": {caller: float(readout.leak(votes).mean()) for caller, votes in counts.items()},
-        "paper": {
-            caller: TABLE_2[name, caller].cost / TABLE_2[name, caller].queries
-            for caller in CALLERS
-            if (name, caller) in TABLE_2
-        },
+        **measured,
+        "paper": paper_costs(name),
         "training_ms_per_image": {"alone": training_ms(1), "side_by_side": training_ms(SIDE_BY_SIDE)},
     }
 

@@ -89,13 +89,17 @@ class NetworkTeachers:
         return counts
 
 
-def load_teachers(name: str, private: Images, cache: Path, progress: Progress) -> NetworkTeachers:
+def load_teachers(
+    name: str, private: Images, cache: Path, progress: Progress, recipe: TeacherRecipe | None = None
+) -> NetworkTeachers:
     """The teachers of the victim named in ``TEACHERS``: read from ``cache``, or trained and cached.
+
+    ``recipe``: another one than that in ``TEACHERS``.
 
     The file is named by a digest of the recipe and the private data. An interrupted training resumes after the last full
     epoch of the teacher it was at. ``progress`` is called after each step with the steps of all teachers.
     """
-    recipe = TEACHERS[name]
+    recipe = recipe or TEACHERS[name]
     digest = training_digest(dataclasses.asdict(recipe), private)
     path = cache / f"teachers-{name}-{digest}.pt"
     if path.is_file():
