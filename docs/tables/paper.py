@@ -11,7 +11,7 @@ from modeltoll.bench.result_files import read_results
 from modeltoll.formatting import number
 from tables.form import RESULTS, read, table
 
-__all__ = ["generalized_odin", "paper_table2", "paper_table3", "paper_table5", "paper_teachers"]
+__all__ = ["generalized_odin", "paper_table2", "paper_table3", "paper_table5", "paper_teachers", "teacher_strength"]
 
 _MISSING = "Not run yet.\n"
 _COLUMNS = {
@@ -90,3 +90,33 @@ def paper_teachers(*names: str) -> str:
             rows.append([*head, caller, *quality, *shown])
     titles = ("data set", "teachers", "queries of", "one teacher", "their vote", "paper: cost", "here", "distance")
     return table(titles, rows, words=3) if rows else _MISSING
+
+
+def teacher_strength(*names: str) -> str:
+    """Variants of the teachers of each data set: how good they are, and the mean PATE cost of a query beside the paper's."""
+    rows, commands = [], []
+    for name in names:
+        if not (RESULTS / "leak" / f"strength-{name}.json").is_file():
+            continue
+        found = read(f"leak/strength-{name}")
+        commands.append(f"`{found['command']}`")
+        for line in found["teachers"]:
+            costs = [
+                cell
+                for caller, cost in line["cost"].items()
+                for cell in (number(cost), distance_cell(found["paper"][caller], cost))
+            ]
+            shown = f"{line['accuracy_alone']:.1%}", f"{line['accuracy_of_the_vote']:.1%}"
+            rows.append([name, _changes(found["recipe"]["training"], line["changed"]), *shown, *costs])
+    titles = (
+        *("data set", "training", "one teacher", "their vote"),
+        *(f"{queries}: {what}" for queries in ("standard", "copycat") for what in ("cost", "distance")),
+    )
+    return table(titles, rows, words=2) + f"\n{', '.join(commands)}\n" if rows else _MISSING
+
+
+def _changes(training: dict[str, object], changed: dict[str, object]) -> str:
+    """A variant of the teachers' training in words."""
+    recipe = training | changed
+    augmented = "augmented" if recipe["shift"] or recipe["flip"] else "not augmented"
+    return f"{recipe['epochs']} epochs, {augmented}"

@@ -1,7 +1,8 @@
 """The commands of a ledger on a Valkey or Redis server as bytes, and one connection that sends groups of them.
 
-redis-py opens the connection (encryption, password, database) and parses the replies. The commands of a group are written at
-once and their replies read in order, so that they share a round trip; each script is an atomic step of its own.
+redis-py opens the connection (encryption, password, database) and parses the replies; hiredis encodes the commands where it is
+installed. The commands of a group are written at once and their replies read in order, so that they share a round trip; each
+script is an atomic step of its own.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from redis import exceptions as faults
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from redis.asyncio.connection import AbstractConnection
 
@@ -24,11 +25,27 @@ __all__ = ["Argument", "CommandConnection", "Script", "encode_command"]
 
 Argument = bytes | float | str  # of a command
 
+_packed: Callable[[tuple[Any, ...]], bytes] | None
+try:
+    from hiredis import pack_command as _packed
+except ModuleNotFoundError:
+    _packed = None
+_PACKED_TYPES = frozenset(
+    (bytes, str, int, float)
+)  # of others hiredis writes the name of the type, too, or refuses them
 _CLOSING_SECONDS = 1.0  # for the server's part in closing a connection
 
 
 def encode_command(arguments: Iterable[Argument]) -> bytes:
     """A command in the Redis protocol (RESP). A float keeps all its digits."""
+    arguments = tuple(arguments)
+    if _packed is not None and _PACKED_TYPES.issuperset(map(type, arguments)):
+        return _packed(arguments)
+    return _encode_command(arguments)
+
+
+def _encode_command(arguments: Sequence[Argument]) -> bytes:
+    """The same in Python, in three times the time."""
     parts = [b""]
     for argument in arguments:
         if isinstance(argument, str):
