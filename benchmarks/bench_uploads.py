@@ -146,21 +146,29 @@ async def others(port, until):
 
 
 async def send_uploads(port, kind, size, uploads):
-    """All uploads at once: when they began, when the last was answered, and the length of an answer."""
-    model, body, headers = upload(kind, size)
+    """All uploads at once: when they began, when the last was answered, the length of an answer, and how often one was refused.
+
+    An upload that finds too many bytes there (503) is sent again when the gateway says.
+    """
+    (model, body, headers), refused = upload(kind, size), 0
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=300)) as session:
 
         async def send(number):
+            nonlocal refused
             url, key = f"http://127.0.0.1:{port}/v2/models/{model}/infer", {"X-Api-Key": key_of(number)}
-            async with session.post(url, data=body, headers=headers | key) as response:
-                answer = await response.read()
-                if response.status != 402:
+            while True:
+                async with session.post(url, data=body, headers=headers | key) as response:
+                    answer = await response.read()
+                if response.status == 402:
+                    return len(answer)
+                if response.status != 503:
                     raise SystemExit(f"{response.status}: {answer[:500]}")
-                return len(answer)
+                refused += 1
+                await asyncio.sleep(float(response.headers["Retry-After"]))
 
         begin = time.time()
         lengths = await asyncio.gather(*map(send, range(uploads)))
-        return begin, time.time(), max(lengths)
+        return begin, time.time(), max(lengths), refused
 
 
 def itself(*arguments):
@@ -187,9 +195,9 @@ def one_round(kind, port, given):
     command = itself("--role", "others", "--port", port, "--seconds", 0)
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as asking:
         arguments = ("--port", port, "--kind", kind, "--size", given.size, "--uploads", given.uploads)
-        begin, end, length = run_role("--role", "uploads", *arguments)
+        begin, end, length, refused = run_role("--role", "uploads", *arguments)
         asked, _ = asking.communicate()  # it ends with its standard input
-    return begin, end, length, json.loads(asked)
+    return begin, end, length, refused, json.loads(asked)
 
 
 def one_kind(kind, stub_port, given):
@@ -201,16 +209,18 @@ def one_kind(kind, stub_port, given):
             fixtures.wait_until_idle(process)
             run_role("--role", "others", "--port", port, "--seconds", 1)  # warms up
             alone = [ms for _, ms in run_role("--role", "others", "--port", port, "--seconds", ALONE_SECONDS)]
-            before, meanwhile, times, length = peak_mib(process), [], [], 0
+            before, meanwhile, times, length, refusals = peak_mib(process), [], [], 0, 0
             for _ in range(given.rounds):
-                begin, end, length, asked = one_round(kind, port, given)
+                begin, end, length, refused, asked = one_round(kind, port, given)
                 times.append(end - begin)
+                refusals += refused
                 meanwhile += [ms for at, ms in asked if at + ms / 1000 >= begin and at <= end]
             return {
                 "kind": kind,
                 "mib_before": round(before),
                 "mib_most": round(peak_mib(process)),
                 "seconds": round(max(times), 2),
+                "refused_at_first": refusals,
                 "answer_bytes": length,
                 "alone_p50_ms": round(percentile(alone, 50), 1),
                 "alone_p99_ms": round(percentile(alone, 99), 1),
