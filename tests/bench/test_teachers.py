@@ -74,11 +74,13 @@ def test_an_interrupted_training_goes_on_and_ends_in_the_same_teachers(halves, t
         )
 
 
-def test_other_data_and_other_recipes_have_other_teachers(halves, tmp_path, monkeypatch):
+def test_other_data_and_other_recipes_have_other_teachers(halves, tmp_path):
+    steps = []
     first = load_teachers("halves", halves, tmp_path, lambda _d, _t: None).identity
-    monkeypatch.setitem(TEACHERS, "halves", replace(RECIPE, sigma=2.0))
-    assert load_teachers("halves", halves, tmp_path, lambda _d, _t: None).identity != first
-    monkeypatch.setitem(TEACHERS, "halves", RECIPE)
+    other = replace(RECIPE, training=replace(RECIPE.training, epochs=1))
+    fewer = load_teachers("halves", halves, tmp_path, lambda _d, total: steps.append(total), other)
+    assert fewer.identity != first
+    assert set(steps) == {9}  # 3 teachers, 1 epoch
     assert load_teachers("halves", images(144, seed=9), tmp_path, lambda _d, _t: None).identity != first
 
 
