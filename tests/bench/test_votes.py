@@ -80,7 +80,7 @@ def run(electorate, prepared, measured, tmp_path, monkeypatch):
         TARGETS["digits"],
         prepare=lambda _workspace, _progress: voted,
         estimators=dict.fromkeys(VOTE_MEASURES, 0.01),
-        has_teachers=True,
+        teachers=lambda: "recipe",
     )
     monkeypatch.setitem(TARGETS, "digits", target)
     return RunSettings(Workspace(None, cache), tmp_path / "results", ResultOrigin("a test", "a machine", {}))

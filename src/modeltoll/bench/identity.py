@@ -11,10 +11,11 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 __all__ = ["canonical", "digest", "first_file", "legacy_digest"]
 
-Key = Mapping[str, str | int]
+Key = Mapping[str, Any]
 
 
 def canonical(key: Key) -> str:

@@ -31,7 +31,7 @@ __all__ = ["baseline_of", "prepare_target", "prepared_target", "reads_votes", "v
 def reads_votes(experiment: Experiment) -> bool:
     """Whether its toll prices votes of teachers; those of no other experiment are measured, nor are they in its result."""
     priced = experiment.measure.split("+")
-    return TARGETS[experiment.dataset].has_teachers and not set(VOTE_MEASURES).isdisjoint(priced)
+    return TARGETS[experiment.dataset].teachers is not None and not set(VOTE_MEASURES).isdisjoint(priced)
 
 
 @lru_cache(maxsize=1)
@@ -68,7 +68,9 @@ def _vote_leaks(
         assert make is not None  # the target has teachers
         return make(progress)
 
-    return VoteLeaks(workspace.cache / f"vote-leaks-{name}", measures)
+    teachers = TARGETS[name].teachers
+    assert teachers is not None  # as above
+    return VoteLeaks(workspace.cache / f"vote-leaks-{name}-{teachers()}", measures)
 
 
 def prepare_target(name: str, workspace: Workspace, progress: Progress, experiments: Iterable[Experiment]) -> None:

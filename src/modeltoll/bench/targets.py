@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ from modeltoll.bench.data_split import DataSplit, SplitSizes, mirrored, shifted,
 from modeltoll.bench.datasets import DataError, Images
 from modeltoll.bench.datasets.file_set import OTHER_PACKAGES
 from modeltoll.bench.datasets.foreign import NOISE
+from modeltoll.bench.identity import digest
 from modeltoll.bench.leak_measures import VOTE_MEASURES, Teachers, standard_measures, vote_measures
 from modeltoll.bench.paper import TABLE_5
 from modeltoll.bench.prepared_target import PreparedTarget, Workspace
@@ -45,8 +46,8 @@ class Target:
     number is from; ``estimators``: the seconds per row of measures, by name, that it gives, too. ``queries`` is the default
     budget of attacks. ``architecture``: the students of attacks, a name in ``students.registry``. ``levels``: the grey
     levels of a pixel. ``kinds``: those that the operator declares, as ``leak.corruptions.parse_kinds`` reads them.
-    ``foreign``: the usual source of foreign images, a family of strangers. ``has_teachers``: its prepared target has
-    measures of their votes.
+    ``foreign``: the usual source of foreign images, a family of strangers. ``teachers``: digits that
+    stand for the recipe of the teachers whose votes the prepared target measures; None: it has none.
     """
 
     name: str
@@ -59,7 +60,7 @@ class Target:
     kinds: str = PHOTO_KINDS
     foreign: str = TINY_IMAGENET
     estimators: Mapping[str, float] = field(default_factory=dict)
-    has_teachers: bool = False
+    teachers: Callable[[], str] | None = None
 
 
 def _split_foreign(
@@ -119,6 +120,13 @@ def _vote_measures(name: str, private: Images, cache: Path, progress: Progress) 
     recipe, trained = TEACHERS[name], load_teachers(name, private, cache, progress)
     votes = CachedVoters(trained.votes, cache / f"votes-{name}-{trained.identity}")
     return vote_measures(Teachers(votes, recipe.count, recipe.sigma, recipe.delta))
+
+
+def _recipe_of_teachers(name: str) -> str:
+    """Digits that stand for the recipe of a network victim's teachers."""
+    from modeltoll.bench.victims.teachers import TEACHERS  # noqa: PLC0415  torch is an extra
+
+    return digest(asdict(TEACHERS[name]), 12)
 
 
 def _digits(workspace: Workspace, progress: Progress) -> PreparedTarget:
@@ -184,7 +192,7 @@ def _of_the_paper(name: str, queries: int, architecture: str, victim: str = "", 
         255,
         _published(victim or name, augment),
         estimators=dict.fromkeys(VOTE_MEASURES, times.pate - times.inference),
-        has_teachers=True,
+        teachers=partial(_recipe_of_teachers, victim or name),
     )
 
 

@@ -26,8 +26,8 @@ _LEAKS = "leaks"
 class VoteLeaks:
     """The leaks of one target's rows by ``VOTE_MEASURES``, in a folder with a file for each sample of rows.
 
-    A file is named by a digest of the sample's other leaks and classes, so that it belongs to no other rows. Delete the
-    folder when the teachers change. ``measures``: makes the measures, called only to measure; it may train the teachers.
+    A file is named by a digest of the sample's other leaks and classes, so that it belongs to no other rows. The folder is that
+    of one recipe of teachers. ``measures``: makes the measures, called only to measure; it may train the teachers.
     """
 
     folder: Path
