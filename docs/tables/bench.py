@@ -55,6 +55,16 @@ def _found(suite: str, dataset: str, since: int = 1) -> Results:
     return Results(one for one in documents if one.get("version", 1) == max(newest, since))
 
 
+def _thefts(dataset: str) -> Results:
+    """The thefts whose clones were trained, of that version of the bench under which the most attacks were."""
+    attacks: dict[int, set[str]] = {}
+    documents = [one for one in read_results(RESULTS / "bench", "table2", dataset) if one["accuracy"] is not None]
+    for one in documents:
+        attacks.setdefault(one.get("version", 1), set()).add(one["attack"])
+    shown = max(attacks, key=lambda version: (len(attacks[version]), version), default=1)
+    return Results(one for one in documents if one.get("version", 1) == shown)
+
+
 def _shown(results: Results) -> tuple[str, ...]:
     """The tolls that tables compare, of those that there are results of."""
     return tuple(toll for toll in _TOLLS if results.select(tariff=toll))
@@ -80,7 +90,7 @@ def _heads(results: Results) -> list[str]:
 
 def bench_thefts(dataset: str) -> str:
     """Every attack, without evasion."""
-    results, rows = _found("table2", dataset), []
+    results, rows = _thefts(dataset), []
     for ours, ratios in _compared(results):
         paper = TABLE_2.get((dataset, ours["attack"]))
         reported = [times(paper.ratio), f"{paper.accuracy:.1f} %"] if paper else ["", ""]
@@ -194,7 +204,7 @@ def bench_defences(dataset: str) -> str:
 
 def bench_euros(dataset: str) -> str:
     """Points of accuracy that a euro buys each thief."""
-    results = _found("table2", dataset)
+    results = _thefts(dataset)
     made = accuracy_per_euro(results)
     return NOT_RUN if made is None else _without(made, "data set") + _source(results)
 
