@@ -167,8 +167,9 @@ def main():
             uvloop.run(run_case(given.case, given.requests, Path(folder), given.ledger))
         return
     counts = {case: counted(case, given.requests) for case in given.cases}
+    chosen = "" if given.cases == list(CASES) else " --cases " + " ".join(f"'{case}'" for case in given.cases)
     result = {
-        "command": f"python benchmarks/gate_instructions.py --requests {given.requests}",
+        "command": f"python benchmarks/gate_instructions.py --requests {given.requests}{chosen}",
         "machine": platform.processor() or platform.machine(),
         "python": platform.python_version(),
         "instructions": {case: every for case, (every, _) in counts.items()},
